@@ -1,0 +1,49 @@
+"""Time and identifiers, in one place, so that one patch stops time.
+
+Instants are timezone-aware UTC; days belong to the issuer's time zone (`day_of`). Intervals that decide
+when something ends are measured on the monotonic clock.
+"""
+
+import datetime as dt
+import secrets
+import time
+from zoneinfo import ZoneInfo
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32: no i, l, o, u
+ID_LENGTH = 26
+
+
+def now() -> dt.datetime:
+    """The instant, UTC, microseconds."""
+    return dt.datetime.fromtimestamp(time.time(), dt.UTC)
+
+
+def monotonic() -> float:
+    """Seconds that never step back; only differences mean something."""
+    return time.monotonic()
+
+
+def day_of(instant: dt.datetime, zone: ZoneInfo) -> dt.date:
+    """The issuer's calendar day of an instant."""
+    return instant.astimezone(zone).date()
+
+
+_last = 0
+
+
+def new_id(prefix: str) -> str:
+    """`prefix_` + 26 lower-case base32 characters: 48 bits of milliseconds, then 82 random bits.
+
+    Sorts by time of creation to the millisecond; within one process it also never goes back, so that
+    identifiers made one after the other sort in that order.
+    """
+    global _last
+    value = (int(time.time() * 1000) << 82) | secrets.randbits(82)
+    if value <= _last:
+        value = _last + 1 + secrets.randbits(32)
+    _last = value
+    letters = []
+    for _ in range(ID_LENGTH):
+        value, digit = divmod(value, 32)
+        letters.append(_ALPHABET[digit])
+    return f"{prefix}_{''.join(reversed(letters))}"

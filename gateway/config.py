@@ -1,0 +1,324 @@
+"""The settings: one frozen tree, read from a TOML file, overridden by the environment, explained by itself.
+
+Order, strongest first: `GATEWAY__SECTION__KEY` in the environment, the file, the defaults below. Unknown
+keys are refused. A relative path is taken from the folder of the file. `example()` prints the annotated
+file from these classes; config/gateway.toml is that text, and a test holds the two together.
+"""
+
+import datetime as dt
+import json
+import tomllib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+import pydantic
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from .errors import ConfigError
+
+DEFAULT_PATHS = (Path("config/gateway.toml"), Path("/etc/gateway/gateway.toml"))
+
+
+_folder: ContextVar[Path] = ContextVar("folder", default=Path())  # of the file being read
+
+
+def _from_the_files_folder(path: Path) -> Path:
+    return path if path.is_absolute() else _folder.get() / path
+
+
+FilePath = Annotated[Path, AfterValidator(_from_the_files_folder)]
+
+
+class Section(BaseModel):
+    """One table of the file; its docstring is the table's heading in the example."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class IssuerSettings(Section):
+    """[issuer] The company that invoices."""
+
+    name: str = Field("Issuer", description="As clients read it in mails and on the portal.")
+    sellers: tuple[str, ...] = Field(
+        (), description="Sellers (BT-30) accepted at the intake: SIREN, or VAT number for a foreign one."
+    )
+    time_zone: str = Field("Europe/Paris", description="The zone of issue dates, periods and archive months.")
+    terms_version: str = Field("1", description="Version of the terms that a new subscription consents to.")
+    original_channel: Literal["gateway", "platform"] = Field(
+        "gateway", description="Where originals go when a contract says nothing: platform = an approved platform."
+    )
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The issuer's time zone."""
+        return ZoneInfo(self.time_zone)
+
+    @pydantic.field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except Exception:
+            raise ValueError(f"no such time zone: {value!r}") from None
+        return value
+
+
+class StoreSettings(Section):
+    """[store] Where rows and bytes are kept. These two URLs are all that changes beyond one machine."""
+
+    directory: FilePath = Field(
+        Path("var"), description="State directory: lock, socket, and with the defaults below everything else."
+    )
+    database: str = Field(
+        "", description="SQLAlchemy URL; empty: SQLite in the state directory. postgresql+psycopg://… for more."
+    )
+    blobs: str = Field("", description="Empty: files in the state directory. s3://bucket/prefix?endpoint=… for more.")
+    free_space_floor_percent: float = Field(
+        5.0, ge=0, lt=100, description="Below this much free disk the intake answers: try again later."
+    )
+
+
+class HttpSettings(Section):
+    """[http] The operators' API. Plain HTTP listens on loopback and on a Unix socket only."""
+
+    listen: str = Field("127.0.0.1:8080", description="host:port of the admin listener; loopback only. Port 0: any.")
+    max_upload_megabytes: int = Field(64, gt=0, description="A request body over this is refused unread.")
+    threads: int = Field(8, gt=0, description="Requests worked on at once.")
+    queue: int = Field(200, gt=0, description="Requests waiting for a thread; beyond it: 503, try again.")
+
+
+class SftpSettings(Section):
+    """[sftp] The drop folders' SFTP listener."""
+
+    enabled: bool = Field(True, description="Serve drop folders over SFTP.")
+    listen: str = Field("127.0.0.1:2022", description="host:port. Port 0: any.")
+    host_keys: tuple[FilePath, ...] = Field(
+        (), description="Private keys, OpenSSH format. Empty: Ed25519 and RSA keys made in the state directory."
+    )
+    login_seconds: int = Field(20, gt=0, description="A connection that has not logged in by then is closed.")
+    idle_minutes: int = Field(15, gt=0, description="A session without a request for this long is closed.")
+    connections_before_login: int = Field(200, gt=0, description="Connections not yet logged in, in all.")
+    connections_before_login_per_source: int = Field(10, gt=0, description="The same, from one address.")
+    connections: int = Field(2000, gt=0, description="Connections in all.")
+    connections_per_client: int = Field(16, gt=0, description="Connections of one client.")
+    handles_per_session: int = Field(256, gt=0, description="Files and listings open at once in one session.")
+    threads: int = Field(4, gt=0, description="Folder calls that need the database, worked on at once.")
+    grace_seconds: int = Field(30, ge=0, description="At a stop, transfers may finish for this long.")
+
+
+class IntakeSettings(Section):
+    """[intake] How documents come in."""
+
+    max_megabytes: float = Field(20.0, gt=0, description="A document over this is refused before it is read whole.")
+    max_xml_megabytes: float = Field(10.0, gt=0, description="The same for the XML inside, decoded.")
+    max_pages: int = Field(2000, gt=0, description="A document with more pages is refused.")
+    max_days_ahead: int = Field(1, ge=0, description="An issue date further in the future is refused.")
+    oldest_issue_date: dt.date = Field(dt.date(2000, 1, 1), description="An earlier issue date is refused.")
+    profile: Literal["none", "xsd"] = Field("xsd", description="What the XML inside must pass.")
+    workers: int = Field(2, gt=0, description="Processes that read documents.")
+    worker_megabytes: int = Field(1024, ge=256, description="Memory limit of each.")
+    deadline_seconds: float = Field(20.0, gt=0, description="Reading one document may take this long.")
+
+
+class SpoolSettings(Section):
+    """[spool] A folder that the billing system writes to, as in a maildir: tmp/, then a rename into new/."""
+
+    enabled: bool = Field(True, description="Watch the spool.")
+    directory: FilePath = Field(Path("var/spool"), description="Holds tmp/ new/ refused/ quarantined/.")
+    scan_seconds: float = Field(10.0, gt=0, description="new/ is read at least this often.")
+    batch: int = Field(50, gt=0, description="Documents accepted in one transaction at most.")
+
+
+class SealSettings(Section):
+    """[seal] The electronic seal (PAdES) on originals and platform copies."""
+
+    certificate: FilePath | None = Field(
+        None, description="PKCS#12 file with key, certificate and chain. None: documents wait."
+    )
+    password_file: FilePath | None = Field(None, description="File with its password; mode 0600.")
+    level: Literal["B-B", "B-T"] = Field("B-B", description="B-T needs timestamp_url; nothing is sealed below this.")
+    timestamp_url: str = Field("", description="RFC 3161 time-stamp authority, for B-T.")
+    trust: tuple[FilePath, ...] = Field((), description="PEM files: roots that the seal's chain must end in.")
+    issuer_certificates: tuple[FilePath, ...] = Field(
+        (), description="PEM files: a document that arrives validly sealed by one of these is kept as it is."
+    )
+    verify_sample: int = Field(
+        100, gt=0, description="One document in so many is also checked by the full validator; the first always."
+    )
+    reason: str = Field("Facture originale", description="Written into the seal.")
+    workers: int = Field(2, gt=0, description="Processes that seal and verify.")
+    deadline_seconds: float = Field(30.0, gt=0, description="Sealing one document may take this long.")
+    batch: int = Field(64, gt=0, description="Documents sealed in one transaction at most.")
+
+
+class MailSettings(Section):
+    """[mail] Signed e-mail."""
+
+    enabled: bool = Field(True, description="Send mail; false: mail deliveries stay planned.")
+    from_address: str = Field("factures@gateway.example", description="From; the S/MIME certificate must hold it.")
+    from_name: str = Field("Factures", description="Display name in From.")
+    return_path_domain: str = Field("gateway.example", description="Domain of the envelope sender (VERP).")
+    message_id_domain: str = Field("", description="Right side of Message-IDs; empty: the return path's domain.")
+    verp_secret_file: FilePath | None = Field(None, description="At least 32 random bytes; mode 0600.")
+    certificate: FilePath | None = Field(None, description="PKCS#12 file: S/MIME key, certificate and chain.")
+    password_file: FilePath | None = Field(None, description="File with its password; mode 0600.")
+    trust: tuple[FilePath, ...] = Field((), description="PEM files: roots that its chain must end in.")
+    relay_host: str = Field("127.0.0.1", description="SMTP relay.")
+    relay_port: int = Field(25, gt=0, lt=65536, description="Its port.")
+    relay_tls: Literal["required", "off"] = Field(
+        "required", description="STARTTLS, certificate verified. off is allowed on loopback only."
+    )
+    relay_ca: FilePath | None = Field(None, description="PEM roots for the relay; None: the system's.")
+    username: str = Field("", description="AUTH user; empty: no AUTH.")
+    relay_password_file: FilePath | None = Field(None, description="File with the AUTH password; mode 0600.")
+    hello_name: str = Field("", description="EHLO name; empty: the return path's domain.")
+    max_attachment_megabytes: float = Field(7.0, gt=0, description="Over this, a document is not mailed: held.")
+    connections: int = Field(5, gt=0, description="Messages on their way at once.")
+    keep_message_days: int = Field(30, ge=0, description="A composed message is kept this long after its final state.")
+
+
+class DeliverySettings(Section):
+    """[delivery] How the outbox is emptied."""
+
+    lease_seconds: int = Field(900, gt=2, description="An attempt that was not ended by then is uncertain.")
+    attempt_seconds: int = Field(600, gt=0, description="Deadline of one attempt; at most 2/3 of the lease.")
+    retry_minutes: tuple[float, ...] = Field(
+        (1, 5, 15, 30, 60, 120, 240), description="Waits between attempts; the last one repeats.", min_length=1
+    )
+    retry_jitter_percent: float = Field(10.0, ge=0, lt=100, description="Each wait varies by this much.")
+    give_up_hours: float = Field(72.0, gt=0, description="A mail delivery this old is failed at its next deferral.")
+    publish_batch: int = Field(500, gt=0, le=500, description="Folder deliveries published in one transaction.")
+    poll_seconds: float = Field(5.0, gt=0, description="Work is looked for at least this often.")
+
+    @pydantic.model_validator(mode="after")
+    def _attempt_within_the_lease(self) -> Self:
+        if self.attempt_seconds > self.lease_seconds * 2 / 3:
+            raise ValueError("attempt_seconds must be at most 2/3 of lease_seconds")
+        return self
+
+
+class FolderSettings(Section):
+    """[folder] The drop folder's rules."""
+
+    linger_minutes: float = Field(60.0, ge=0, description="A received name can still be opened for this long.")
+    rename_return_hours: float = Field(
+        24.0, gt=0, description="Renamed but not fully read within this: back under its own name."
+    )
+    directories: int = Field(100, ge=0, description="Folders that one client may make under its inbox.")
+
+
+class LogSettings(Section):
+    """[log] What the daemon says on standard error."""
+
+    format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is said.")
+
+
+class Settings(BaseSettings):
+    """The whole tree; every part of the daemon is given its own section."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="GATEWAY__",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+        validate_default=True,
+    )
+
+    issuer: IssuerSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    store: StoreSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    http: HttpSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    sftp: SftpSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    intake: IntakeSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    spool: SpoolSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    seal: SealSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    mail: MailSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    delivery: DeliverySettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    folder: FolderSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    log: LogSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment over what the file said (given as keyword arguments)."""
+        return env_settings, init_settings
+
+
+def find(path: Path | None) -> Path:
+    """The file that `--config` names, else the first of DEFAULT_PATHS that exists; ConfigError when there is none."""
+    candidates = (path,) if path is not None else DEFAULT_PATHS
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(
+        f"no configuration file at {' nor '.join(map(str, candidates))}: `gateway init` writes one", where="--config"
+    )
+
+
+def load(path: Path) -> Settings:
+    """The settings of a file; ConfigError says which key is wrong, what it holds and what it may hold."""
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", where=str(path)) from None
+    token = _folder.set(path.absolute().parent)
+    try:
+        return Settings(**raw)
+    except pydantic.ValidationError as error:
+        problems = [f"[{'.'.join(map(str, e['loc']))}] {_problem(e)}" for e in error.errors()]
+        raise ConfigError(f"{path}: " + "; ".join(problems), where=problems[0].split("]")[0] + "]") from None
+    finally:
+        _folder.reset(token)
+
+
+def _problem(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "no such setting"
+    # A database URL may hold a password: it is not repeated.
+    quiet = isinstance(error["input"], dict) or error["loc"][-1] == "database"
+    return str(error["msg"]) if quiet else f"{error['msg']} (it holds {error['input']!r})"
+
+
+def example() -> str:
+    """The annotated configuration file, made from the classes of this module."""
+    return "\n".join(_example_lines()) + "\n"
+
+
+def _example_lines() -> Iterator[str]:
+    yield "# The gateway's settings. Each line that is commented out shows a default."
+    yield "# Relative paths start at the folder of this file. The environment wins: GATEWAY__MAIL__RELAY_PORT=2525"
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        assert isinstance(section, type) and issubclass(section, Section)
+        heading = (section.__doc__ or "").splitlines()[0].split("] ", 1)[1]
+        yield ""
+        yield f"# {heading}"
+        yield f"[{name}]"
+        for key, value in section.model_fields.items():
+            yield f"# {value.description}"
+            yield f"#{key} = {_toml(value)}"
+
+
+def _toml(field: FieldInfo) -> str:
+    value = field.default
+    if value is None:
+        return '""  # none by default'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return json.dumps([str(v) if isinstance(v, Path) else v for v in value])
+    if isinstance(value, dt.date | int | float):
+        return str(value)
+    return json.dumps(str(value), ensure_ascii=False)

@@ -1,0 +1,145 @@
+"""Drop folders: keys, entries, what clients did with them.
+
+The folder row holds `last_sequence`, `last_mtime` and `version`; publishing updates it before it inserts entries,
+so commit order is sequence order. A published name and its bytes never change.
+"""
+
+import datetime as dt
+import enum
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from .columns import JSON, UTCDateTime, new_id, word
+
+
+class ReceiptMode(enum.StrEnum):
+    """Which fact makes an entry received and takes it out of the inbox's listing."""
+
+    DELETE = "delete"
+    FULL_READ = "full_read"
+    API = "api"
+    NONE = "none"
+
+
+class Folder(SQLModel, table=True):
+    """A client's drop folder; `user_name` is its log-in."""
+
+    __tablename__ = "folder"
+    id: str = Field(default_factory=new_id("fld"), primary_key=True)
+    client_id: str = Field(foreign_key="client.id", index=True)
+    user_name: str = Field(max_length=64, unique=True)
+    formats: list[str] = Field(sa_type=JSON)  # type: ignore[call-overload]
+    # ^ of "pdf" and "xml"; at least one
+    receipt_mode: ReceiptMode = Field(default=ReceiptMode.DELETE, sa_type=word(ReceiptMode))  # type: ignore[call-overload]
+    all_contracts: bool = Field(default=True, description="False: only those of folder_contract")
+    last_sequence: int = Field(default=0, sa_type=sa.BigInteger)
+    last_mtime: int = Field(default=0, sa_type=sa.BigInteger, description="Unix seconds")
+    version: int = Field(default=0, sa_type=sa.BigInteger, description="Counts whatever changes a listing")
+    disabled_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    created_at: dt.datetime = Field(sa_type=UTCDateTime)
+
+
+class FolderContract(SQLModel, table=True):
+    """A contract that goes to a folder which does not take all."""
+
+    __tablename__ = "folder_contract"
+    folder_id: str = Field(primary_key=True, foreign_key="folder.id")
+    contract_id: str = Field(primary_key=True, foreign_key="contract.id")
+
+
+class SshKey(SQLModel, table=True):
+    """A public key that may open a folder."""
+
+    __tablename__ = "ssh_key"
+    id: str = Field(default_factory=new_id("key"), primary_key=True)
+    folder_id: str = Field(foreign_key="folder.id", index=True)
+    fingerprint: str = Field(max_length=60, description="SHA256:…, as OpenSSH prints it")
+    public_key: str = Field(max_length=4000, description="One line of OpenSSH format, without comment")
+    label: str = Field(max_length=100)
+    created_by: str = Field(max_length=64)
+    created_at: dt.datetime = Field(sa_type=UTCDateTime)
+    expires_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    revoked_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    last_used_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    __table_args__ = (sa.UniqueConstraint("folder_id", "fingerprint"),)
+
+
+class Entry(SQLModel, table=True):
+    """One published name. The same bytes under `inbox/` and `archive/YYYY/MM/`; both count for the same delivery."""
+
+    __tablename__ = "folder_entry"
+    id: str = Field(default_factory=new_id("ent"), primary_key=True)
+    folder_id: str = Field(foreign_key="folder.id")
+    delivery_id: str = Field(foreign_key="delivery.id", index=True)
+    document_id: str = Field(foreign_key="document.id")
+    name: str = Field(max_length=100)
+    name_folded: str = Field(max_length=100, description="Lower case: names are unique without case, for ever")
+    format: str = Field(max_length=4, description="pdf | xml")
+    sha256: str = Field(max_length=64)
+    size: int = Field(sa_type=sa.BigInteger)
+    mtime: int = Field(sa_type=sa.BigInteger, description="Unix seconds of publication; listed once it is over")
+    month: str = Field(max_length=7, description="YYYY-MM of publication, in the issuer's zone")
+    sequence: int = Field(sa_type=sa.BigInteger, description="Of its newest published event")
+    listed: bool = Field(default=True, description="In the inbox's listing")
+    path: str | None = Field(default=None, max_length=300, description="Where the client renamed it to")
+    path_folded: str | None = Field(default=None, max_length=300)
+
+    opened_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    read_ranges: list[list[int]] = Field(default_factory=list, sa_type=JSON)  # type: ignore[call-overload]
+    # ^ union over all sessions, [start, end) pairs, sorted
+    fully_read_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    renamed_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    removed_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    received_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    withdrawn_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    __table_args__ = (
+        sa.UniqueConstraint("folder_id", "name_folded"),
+        sa.Index("ix_folder_entry_month", "folder_id", "month", "sequence"),
+        sa.Index("ix_folder_entry_listed", "folder_id", "listed", "sequence"),
+    )
+
+
+class EventKind(enum.StrEnum):
+    """What a sequence number counts."""
+
+    PUBLISHED = "published"
+    PUBLISHED_AGAIN = "published_again"
+    WITHDRAWN = "withdrawn"
+
+
+class FolderEvent(SQLModel, table=True):
+    """A number of a folder's gap-free sequence."""
+
+    __tablename__ = "folder_event"
+    folder_id: str = Field(primary_key=True, foreign_key="folder.id")
+    sequence: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    event: EventKind = Field(sa_type=word(EventKind))  # type: ignore[call-overload]
+    entry_id: str = Field(foreign_key="folder_entry.id", index=True)
+    at: dt.datetime = Field(sa_type=UTCDateTime)
+
+
+class FolderDirectory(SQLModel, table=True):
+    """A folder that the client made under inbox/; it lives only in that client's view."""
+
+    __tablename__ = "folder_directory"
+    folder_id: str = Field(primary_key=True, foreign_key="folder.id")
+    path_folded: str = Field(primary_key=True, max_length=300)
+    path: str = Field(max_length=300)
+    created_at: dt.datetime = Field(sa_type=UTCDateTime)
+
+
+class FolderSession(SQLModel, table=True):
+    """A client's session: who, from where, what it was shown."""
+
+    __tablename__ = "folder_session"
+    id: str = Field(default_factory=new_id("ses"), primary_key=True)
+    folder_id: str = Field(foreign_key="folder.id", index=True)
+    protocol: str = Field(max_length=10)
+    key_id: str | None = Field(default=None, foreign_key="ssh_key.id")
+    address_id: str | None = Field(default=None, max_length=40, description="personal_value of the source address")
+    banner: str = Field(default="", max_length=255, description="What the client calls itself")
+    algorithms: str = Field(default="", max_length=300)
+    highest_sequence: int = Field(default=0, sa_type=sa.BigInteger, description="The newest entry that it was shown")
+    started_at: dt.datetime = Field(sa_type=UTCDateTime)
+    ended_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)

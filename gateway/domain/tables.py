@@ -1,0 +1,55 @@
+"""Every table, imported in one place so that the MetaData is whole."""
+
+from .columns import metadata
+from .deliveries import Attempt, Delivery
+from .documents import Document, Duplicate, Seal
+from .folders import Entry, Folder, FolderContract, FolderDirectory, FolderEvent, FolderSession, SshKey
+from .ledger import PersonalValue, Record
+from .parties import (
+    ApiToken,
+    Client,
+    Company,
+    CompanyHolding,
+    Contract,
+    ContractHolding,
+    DeliverySettings,
+    FutureSubscription,
+    IdempotencyKey,
+    Mailbox,
+    OriginalChannel,
+    Subscription,
+    User,
+    UserRight,
+)
+
+__all__ = [
+    "ApiToken",
+    "Attempt",
+    "Client",
+    "Company",
+    "CompanyHolding",
+    "Contract",
+    "ContractHolding",
+    "Delivery",
+    "DeliverySettings",
+    "Document",
+    "Duplicate",
+    "Entry",
+    "Folder",
+    "FolderContract",
+    "FolderDirectory",
+    "FolderEvent",
+    "FolderSession",
+    "FutureSubscription",
+    "IdempotencyKey",
+    "Mailbox",
+    "OriginalChannel",
+    "PersonalValue",
+    "Record",
+    "Seal",
+    "SshKey",
+    "Subscription",
+    "User",
+    "UserRight",
+    "metadata",
+]

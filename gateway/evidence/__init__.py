@@ -1,0 +1,112 @@
+"""The ledger of evidence: `record` is its only writer.
+
+A step inserts its record in the transaction of the fact and looks at no other record; ordering and chaining
+come later and apart, so that evidence never makes two steps wait for each other. A record is canonical JSON
+(keys sorted, no blanks, UTF-8, no floats; after RFC 8785) with its SHA-256. Persons, mail and network
+addresses stand in it by id and salted SHA-256 only (`personal`): erasing the value breaks no proof.
+"""
+
+import datetime as dt
+import enum
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import select
+
+from .. import clock
+from ..domain.ledger import PersonalValue, Record
+from ..store import database
+from ..store.database import Transaction
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact to record: `event` is `noun.participle`, `subject` the id of what it is about."""
+
+    event: str
+    subject: str
+    document: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def record(tx: Transaction, event: str, subject: str, *, document: str | None = None, **facts: Any) -> str:
+    """Record one fact in the transaction of the fact; the record's id."""
+    return record_all(tx, [Fact(event, subject, document, facts)])[0]
+
+
+def record_all(tx: Transaction, facts: Sequence[Fact]) -> list[str]:
+    """Record several facts with one statement, in their order; their ids."""
+    if not facts:
+        return []
+    at = database.now(tx)
+    rows = [_row(fact, at) for fact in facts]
+    tx.execute(sa.insert(Record), rows)
+    return [row["id"] for row in rows]
+
+
+def _row(fact: Fact, at: dt.datetime) -> dict[str, Any]:
+    record_id = clock.new_id("evr")
+    body = canonical(
+        {
+            "id": record_id,
+            "at": at,
+            "event": fact.event,
+            "subject": fact.subject,
+            "document": fact.document,
+            "facts": fact.facts,
+        }
+    )
+    return {
+        "id": record_id,
+        "at": at,
+        "event": fact.event,
+        "subject": fact.subject,
+        "document_id": fact.document,
+        "body": body,
+        "sha256": hashlib.sha256(body.encode()).hexdigest(),
+    }
+
+
+def personal(tx: Transaction, kind: str, value: str) -> dict[str, str]:
+    """How a record refers to a person's value: `{"id", "sha256"}`; the same value always gets the same id."""
+    lookup = hashlib.sha256(f"{kind}:{value}".encode()).hexdigest()
+    row = tx.exec(select(PersonalValue).where(PersonalValue.lookup == lookup)).first()
+    if row is None:
+        row = PersonalValue(
+            kind=kind, value=value[:320], lookup=lookup, salt=secrets.token_hex(16), created_at=database.now(tx)
+        )
+        tx.add(row)
+        tx.flush()
+    return {"id": row.id, "sha256": hashlib.sha256(bytes.fromhex(row.salt) + value.encode()).hexdigest()}
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON; TypeError for what has no exact form (floats among them)."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case None | bool() | int():
+            return value
+        case enum.Enum():
+            return value.value
+        case str():
+            return value
+        case Decimal():
+            return str(value)
+        case dt.datetime():
+            return value.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        case dt.date():
+            return value.isoformat()
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no canonical form in a record")

@@ -1,0 +1,131 @@
+"""Named, bounded pools: threads for what blocks, worker processes for what computes or may be hostile.
+
+A full queue answers Unavailable at once ("try again"); nothing waits unbounded. A worker process that dies or
+passes its deadline takes only its own task with it (WorkerDied) and is replaced.
+"""
+
+import asyncio
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+import structlog
+
+from .errors import GatewayError, Unavailable
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class WorkerDied(GatewayError):
+    """The worker process ended, or was ended at its deadline, before it answered."""
+
+    code = "worker_died"
+
+
+class ThreadPool:
+    """`threads` threads and a queue of at most `queue` calls behind them."""
+
+    def __init__(self, name: str, threads: int, queue: int = 1000) -> None:
+        self.name = name
+        self._limit = threads + queue
+        self._pending = 0
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    @property
+    def pending(self) -> int:
+        """Calls running and waiting."""
+        return self._pending
+
+    async def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        """`call`'s result. Unavailable when the queue is full. A call that began is never abandoned half-way."""
+        if self._pending >= self._limit:
+            raise Unavailable("too much to do at the moment; try again")
+        future = asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
+        self._pending += 1
+        future.add_done_callback(self._count_down)
+        return await asyncio.shield(future)
+
+    def _count_down(self, future: "asyncio.Future[Any]") -> None:
+        self._pending -= 1
+        if not future.cancelled():
+            future.exception()  # a caller that was cancelled does not fetch it
+
+    def close(self) -> None:
+        """Wait for the calls that run; drop those that wait."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+class WorkerProcesses:
+    """`count` processes, started by `forkserver` (never `fork`: keys and threads do not survive it).
+
+    Each slot is an executor of one process, so that a death breaks one slot only.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        deadline_seconds: float,
+        initializer: Callable[..., None],
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        self.name = name
+        self.count = count
+        self._deadline = deadline_seconds
+        self._start = (initializer, initargs)
+        self._context = multiprocessing.get_context("forkserver")
+        self._idle: asyncio.LifoQueue[ProcessPoolExecutor] = asyncio.LifoQueue()
+        self._slots: set[ProcessPoolExecutor] = set()
+        for _ in range(count):
+            self._add_slot()
+
+    async def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        """`call`'s result from a worker; waits for a free one. WorkerDied, or what the call raised."""
+        slot = await self._idle.get()
+        broken = True
+        try:
+            async with asyncio.timeout(self._deadline):
+                result = await asyncio.get_running_loop().run_in_executor(slot, call, *arguments)
+            broken = False
+            return result
+        except TimeoutError:
+            raise WorkerDied(f"not done within {self._deadline:g} s: too complex to be a normal document") from None
+        except BrokenProcessPool:
+            raise WorkerDied("the worker process ended: the document exceeds its limits of memory or time") from None
+        except GatewayError:
+            broken = False
+            raise
+        except Exception as error:
+            # The process answered, with an error nobody foresaw: a defect of ours, not a dead worker.
+            broken = False
+            log.exception("worker.failed", pool=self.name)
+            raise WorkerDied(f"the document could not be processed ({type(error).__name__})") from error
+        finally:
+            self._replace(slot) if broken else self._idle.put_nowait(slot)
+
+    def _add_slot(self) -> None:
+        initializer, arguments = self._start
+        slot = ProcessPoolExecutor(1, mp_context=self._context, initializer=initializer, initargs=arguments)
+        self._slots.add(slot)
+        self._idle.put_nowait(slot)
+
+    def _replace(self, slot: ProcessPoolExecutor) -> None:
+        log.warning("worker.replaced", pool=self.name)
+        self._slots.discard(slot)
+        self._end(slot)
+        self._add_slot()
+
+    @staticmethod
+    def _end(slot: ProcessPoolExecutor) -> None:
+        for process in list((slot._processes or {}).values()):  # there is no public way to end one
+            process.kill()
+        slot.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """End every process; what they were doing is done again after the next start."""
+        for slot in self._slots:
+            self._end(slot)
+        self._slots.clear()
