@@ -63,7 +63,7 @@ class IssuerSettings(Section):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except Exception:
+        except (ValueError, OSError):
             raise ValueError(f"no such time zone: {value!r}") from None
         return value
 
@@ -231,17 +231,17 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    issuer: IssuerSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
-    store: StoreSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
-    http: HttpSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
-    sftp: SftpSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
-    intake: IntakeSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
-    spool: SpoolSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
-    seal: SealSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
-    mail: MailSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
-    delivery: DeliverySettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
-    folder: FolderSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
-    log: LogSettings = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    issuer: IssuerSettings = Field(default_factory=dict, validate_default=True)
+    store: StoreSettings = Field(default_factory=dict, validate_default=True)
+    http: HttpSettings = Field(default_factory=dict, validate_default=True)
+    sftp: SftpSettings = Field(default_factory=dict, validate_default=True)
+    intake: IntakeSettings = Field(default_factory=dict, validate_default=True)
+    spool: SpoolSettings = Field(default_factory=dict, validate_default=True)
+    seal: SealSettings = Field(default_factory=dict, validate_default=True)
+    mail: MailSettings = Field(default_factory=dict, validate_default=True)
+    delivery: DeliverySettings = Field(default_factory=dict, validate_default=True)
+    folder: FolderSettings = Field(default_factory=dict, validate_default=True)
+    log: LogSettings = Field(default_factory=dict, validate_default=True)
 
     @classmethod
     def settings_customise_sources(

@@ -5,7 +5,9 @@ passes its deadline takes only its own task with it (WorkerDied) and is replaced
 """
 
 import asyncio
+import ctypes
 import multiprocessing
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +19,7 @@ from .errors import GatewayError, Unavailable
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class WorkerDied(GatewayError):
@@ -107,8 +110,7 @@ class WorkerProcesses:
             self._replace(slot) if broken else self._idle.put_nowait(slot)
 
     def _add_slot(self) -> None:
-        initializer, arguments = self._start
-        slot = ProcessPoolExecutor(1, mp_context=self._context, initializer=initializer, initargs=arguments)
+        slot = ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin, initargs=self._start)
         self._slots.add(slot)
         self._idle.put_nowait(slot)
 
@@ -129,3 +131,11 @@ class WorkerProcesses:
         for slot in self._slots:
             self._end(slot)
         self._slots.clear()
+
+
+def _begin(initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """In the worker: end when the daemon ends, leave Ctrl-C to the daemon, then the pool's own start."""
+    # The fork server notices that the daemon is gone and ends; its children would wait for work for ever.
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    initializer(*arguments)

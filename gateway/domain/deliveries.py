@@ -19,17 +19,20 @@ class Delivery(SQLModel, table=True):
     id: str = Field(default_factory=new_id("dlv"), primary_key=True)
     document_id: str = Field(foreign_key="document.id", index=True)
     client_id: str = Field(foreign_key="client.id", index=True)
-    channel: Channel = Field(sa_type=word(Channel))  # type: ignore[call-overload]
+    channel: Channel = Field(sa_type=word(Channel))
     destination: str = Field(max_length=40)
     again: int = 0
-    state: DeliveryState = Field(sa_type=word(DeliveryState))  # type: ignore[call-overload]
+    state: DeliveryState = Field(sa_type=word(DeliveryState))
     state_reason: str = Field(default="", max_length=500, description="Why held, failed, cancelled, withdrawn")
-    settings_id: str | None = Field(default=None, foreign_key="delivery_settings.id", description="In force at planning")
+    settings_id: str | None = Field(
+        default=None, foreign_key="delivery_settings.id", description="In force at planning"
+    )
 
     due_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime, description="None: nothing to do by itself")
     lease_until: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
     lease_owner: str | None = Field(default=None, max_length=40)
     attempts: int = 0
+    retry_since: dt.datetime = Field(sa_type=UTCDateTime, description="Giving up counts from here; a retry starts anew")
     maybe_sent: bool = Field(default=False, description="An attempt was uncertain: the next may arrive twice")
     last_reply: str = Field(default="", max_length=1000)
     remote_queue_id: str = Field(default="", max_length=100)
@@ -38,6 +41,7 @@ class Delivery(SQLModel, table=True):
     message_sha256: str | None = Field(default=None, max_length=64, description="The composed message, as a blob")
     message_size: int | None = None
     message_headers: str = Field(default="", description="Kept when the message goes")
+    message_forgotten_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
 
     created_at: dt.datetime = Field(sa_type=UTCDateTime)
     updated_at: dt.datetime = Field(sa_type=UTCDateTime)

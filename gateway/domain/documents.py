@@ -20,7 +20,7 @@ class Document(SQLModel, table=True):
 
     __tablename__ = "document"
     id: str = Field(default_factory=new_id("doc"), primary_key=True)
-    kind: Kind = Field(sa_type=word(Kind))  # type: ignore[call-overload]
+    kind: Kind = Field(sa_type=word(Kind))
     number: str = Field(max_length=40, index=True)
     issue_date: dt.date
     type_code: str = Field(max_length=4, description="UNTDID 1001: 380, 381, 384; empty for other kinds")
@@ -41,17 +41,17 @@ class Document(SQLModel, table=True):
     corrects: str = Field(default="", max_length=40, description="Number of the invoice that this one corrects")
     corrects_id: str | None = Field(default=None, foreign_key="document.id")
 
-    nature: Nature | None = Field(default=None, sa_type=word(Nature))  # type: ignore[call-overload]
+    nature: Nature | None = Field(default=None, sa_type=word(Nature))
     nature_reason: str = Field(default="", max_length=300)
     subscription_id: str | None = Field(default=None, foreign_key="subscription.id")
-    state: DocumentState = Field(sa_type=word(DocumentState))  # type: ignore[call-overload]
+    state: DocumentState = Field(sa_type=word(DocumentState))
     state_reason: str = Field(default="", max_length=1000, description="Why quarantined, waiting or withdrawn")
 
     received_sha256: str = Field(max_length=64, index=True)
     received_size: int
     received_at: dt.datetime = Field(sa_type=UTCDateTime)
     source: str = Field(max_length=20, description="The door: api, submit, spool, sftp")
-    facts: dict[str, Any] = Field(sa_type=JSON)  # type: ignore[call-overload]
+    facts: dict[str, Any] = Field(sa_type=JSON)
     # ^ everything read (intake.read.Facts as JSON): warnings, profile, layers that ran, page count
     xml_sha256: str | None = Field(default=None, max_length=64, description="The embedded XML, as a blob")
     xml_size: int | None = None
@@ -89,7 +89,7 @@ class Seal(SQLModel, table=True):
     signer_serial: str = Field(max_length=50, description="Hexadecimal")
     certificate_sha256: str = Field(max_length=64)
     sealed_at: dt.datetime = Field(sa_type=UTCDateTime, description="Our clock, unless level is B-T or higher")
-    verification: dict[str, Any] = Field(sa_type=JSON)  # type: ignore[call-overload]
+    verification: dict[str, Any] = Field(sa_type=JSON)
 
 
 class Duplicate(SQLModel, table=True):

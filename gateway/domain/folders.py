@@ -29,9 +29,9 @@ class Folder(SQLModel, table=True):
     id: str = Field(default_factory=new_id("fld"), primary_key=True)
     client_id: str = Field(foreign_key="client.id", index=True)
     user_name: str = Field(max_length=64, unique=True)
-    formats: list[str] = Field(sa_type=JSON)  # type: ignore[call-overload]
+    formats: list[str] = Field(sa_type=JSON)
     # ^ of "pdf" and "xml"; at least one
-    receipt_mode: ReceiptMode = Field(default=ReceiptMode.DELETE, sa_type=word(ReceiptMode))  # type: ignore[call-overload]
+    receipt_mode: ReceiptMode = Field(default=ReceiptMode.DELETE, sa_type=word(ReceiptMode))
     all_contracts: bool = Field(default=True, description="False: only those of folder_contract")
     last_sequence: int = Field(default=0, sa_type=sa.BigInteger)
     last_mtime: int = Field(default=0, sa_type=sa.BigInteger, description="Unix seconds")
@@ -73,6 +73,7 @@ class Entry(SQLModel, table=True):
     folder_id: str = Field(foreign_key="folder.id")
     delivery_id: str = Field(foreign_key="delivery.id", index=True)
     document_id: str = Field(foreign_key="document.id")
+    area: str = Field(default="inbox", max_length=10, description="inbox | documents: kinds without receipts")
     name: str = Field(max_length=100)
     name_folded: str = Field(max_length=100, description="Lower case: names are unique without case, for ever")
     format: str = Field(max_length=4, description="pdf | xml")
@@ -84,9 +85,12 @@ class Entry(SQLModel, table=True):
     listed: bool = Field(default=True, description="In the inbox's listing")
     path: str | None = Field(default=None, max_length=300, description="Where the client renamed it to")
     path_folded: str | None = Field(default=None, max_length=300)
+    changed: int = Field(
+        default=0, sa_type=sa.BigInteger, description="Folder.version at what a client last did that shows in a listing"
+    )
 
     opened_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
-    read_ranges: list[list[int]] = Field(default_factory=list, sa_type=JSON)  # type: ignore[call-overload]
+    read_ranges: list[list[int]] = Field(default_factory=list, sa_type=JSON)
     # ^ union over all sessions, [start, end) pairs, sorted
     fully_read_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
     renamed_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
@@ -97,6 +101,7 @@ class Entry(SQLModel, table=True):
         sa.UniqueConstraint("folder_id", "name_folded"),
         sa.Index("ix_folder_entry_month", "folder_id", "month", "sequence"),
         sa.Index("ix_folder_entry_listed", "folder_id", "listed", "sequence"),
+        sa.Index("ix_folder_entry_changed", "folder_id", "changed"),
     )
 
 
@@ -114,7 +119,7 @@ class FolderEvent(SQLModel, table=True):
     __tablename__ = "folder_event"
     folder_id: str = Field(primary_key=True, foreign_key="folder.id")
     sequence: int = Field(primary_key=True, sa_type=sa.BigInteger)
-    event: EventKind = Field(sa_type=word(EventKind))  # type: ignore[call-overload]
+    event: EventKind = Field(sa_type=word(EventKind))
     entry_id: str = Field(foreign_key="folder_entry.id", index=True)
     at: dt.datetime = Field(sa_type=UTCDateTime)
 

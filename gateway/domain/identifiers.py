@@ -38,24 +38,29 @@ def siren_of_siret(value: str) -> tuple[str, bool]:
 def contract_number(value: str) -> str:
     """A contract number: opaque, `^[A-Za-z0-9._/-]{1,40}$`."""
     if not CONTRACT.fullmatch(value):
-        raise Refused(f"a contract number is 1 to 40 of A-Z a-z 0-9 . _ / -, this one reads {value[:60]!r}",
-                      code="contract_format")
+        raise Refused(
+            f"a contract number is 1 to 40 of A-Z a-z 0-9 . _ / -, this one reads {value[:60]!r}",
+            code="contract_format",
+        )
     return value
 
 
 def invoice_number(value: str) -> str:
     """An invoice number, `^[A-Za-z0-9+_/-]{1,35}$` (BR-FR-02)."""
     if not NUMBER.fullmatch(value):
-        raise Refused(f"an invoice number is 1 to 35 of A-Z a-z 0-9 + _ / -, this one reads {value[:60]!r}",
-                      code="number_format")
+        raise Refused(
+            f"an invoice number is 1 to 35 of A-Z a-z 0-9 + _ / -, this one reads {value[:60]!r}", code="number_format"
+        )
     return value
 
 
 def document_number(value: str) -> str:
     """The number of a document that is not an invoice."""
     if not DOCUMENT_NUMBER.fullmatch(value):
-        raise Refused(f"a document number is 1 to 40 of A-Z a-z 0-9 + _ / . -, this one reads {value[:60]!r}",
-                      code="number_format")
+        raise Refused(
+            f"a document number is 1 to 40 of A-Z a-z 0-9 + _ / . -, this one reads {value[:60]!r}",
+            code="number_format",
+        )
     return value
 
 
@@ -63,17 +68,27 @@ def vat_number(value: str) -> str:
     """A VAT number, upper case, without separators; the form only: its check is the country's."""
     compact = re.sub(r"[\s.-]", "", value).upper()
     if not VAT.fullmatch(compact):
-        raise Refused(f"a VAT number is two letters and up to 13 characters, this one reads {value[:40]!r}",
-                      code="vat_format")
+        raise Refused(
+            f"a VAT number is two letters and up to 13 characters, this one reads {value[:40]!r}", code="vat_format"
+        )
     return compact
 
 
+def siren_of_vat(number: str) -> str | None:
+    """The SIREN in a French VAT number (FR, two characters, SIREN) in compact form; None in any other."""
+    held = number[4:]
+    if number.startswith("FR") and re.fullmatch(r"[0-9]{9}", held) and luhn.is_valid(held):
+        return held
+    return None
+
+
 def party(value: str) -> str:
-    """A seller or buyer: a SIREN, a SIRET (its SIREN counts) or a foreign VAT number."""
+    """A seller or buyer: a SIREN, a SIRET or a French VAT number (its SIREN counts), or a foreign VAT number."""
     compact = re.sub(r"[\s.-]", "", value).upper()
     if compact.isdigit():
         return siren_of_siret(compact)[0] if len(compact) == 14 else siren(compact)
-    return vat_number(compact)
+    number = vat_number(compact)
+    return siren_of_vat(number) or number
 
 
 def user_name(value: str) -> str:

@@ -16,6 +16,7 @@ from .states import Nature
 
 MAX_LENGTH = 100
 _OUTSIDE = re.compile(r"[^A-Za-z0-9.-]")
+_PUBLISHED = re.compile(r"[0-9]{8}_[a-z0-9.-]+_[a-z0-9.-]+_(?:orig|copy|data)(?:-[0-9]+)?\.[a-z0-9]+")
 _CODES = {Nature.ORIGINAL: "ORIG", Nature.PLATFORM_COPY: "COPY"}
 
 
@@ -55,3 +56,8 @@ def fold(name: str) -> str:
     """
     decomposed = unicodedata.normalize("NFD", name).casefold()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", decomposed))
+
+
+def is_published_form(name: str) -> bool:
+    """Whether `entry_name` could ever give this name, in any case: such names in an inbox are the gateway's alone."""
+    return _PUBLISHED.fullmatch(fold(name)) is not None

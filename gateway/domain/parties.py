@@ -5,6 +5,7 @@ Days are the issuer's; a bond holds from `from_day` to `to_day`, both inclusive,
 
 import datetime as dt
 import enum
+import unicodedata
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,13 +34,23 @@ class ContractType(enum.StrEnum):
         return self is not ContractType.OTHER
 
 
+NAME_LENGTH = 200
+
+
+def search_key(name: str) -> str:
+    """What a name has in common with the ways people type it: no case, no accents, single blanks."""
+    letters = (c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))
+    return " ".join("".join(letters).casefold().split())[:NAME_LENGTH]
+
+
 class Client(SQLModel, table=True):
     """The party we deal with."""
 
     __tablename__ = "client"
     id: str = Field(default_factory=new_id("cli"), primary_key=True)
-    name: str = Field(max_length=200, index=True)
-    language: Language = Field(default=Language.FR, sa_type=word(Language))  # type: ignore[call-overload]
+    name: str = Field(max_length=NAME_LENGTH, index=True)
+    name_key: str | None = Field(default=None, max_length=NAME_LENGTH, unique=True, description="search_key(name)")
+    language: Language = Field(default=Language.FR, sa_type=word(Language))
     disabled_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
     created_at: dt.datetime = Field(sa_type=UTCDateTime)
     version: int = Field(default=1, description="Counts changes: the ETag")
@@ -51,7 +62,8 @@ class Company(SQLModel, table=True):
     __tablename__ = "company"
     id: str = Field(default_factory=new_id("com"), primary_key=True)
     siren: str = Field(max_length=15, unique=True, description="9 digits; a foreign one by its VAT number")
-    name: str = Field(max_length=200, index=True)
+    name: str = Field(max_length=NAME_LENGTH, index=True)
+    name_key: str | None = Field(default=None, max_length=NAME_LENGTH, index=True, description="search_key(name)")
     created_at: dt.datetime = Field(sa_type=UTCDateTime)
     version: int = 1
 
@@ -73,7 +85,7 @@ class Contract(SQLModel, table=True):
     __tablename__ = "contract"
     id: str = Field(default_factory=new_id("con"), primary_key=True)
     number: str = Field(max_length=40, unique=True)
-    type: ContractType = Field(sa_type=word(ContractType))  # type: ignore[call-overload]
+    type: ContractType = Field(sa_type=word(ContractType))
     type_name: str = Field(max_length=40, description="The issuer's own word when type is OTHER")
     created_at: dt.datetime = Field(sa_type=UTCDateTime)
     version: int = 1
@@ -111,7 +123,7 @@ class Subscription(SQLModel, table=True):
     contract_id: str = Field(foreign_key="contract.id", index=True)
     client_id: str = Field(foreign_key="client.id", index=True)
     from_day: dt.date
-    to_day: dt.date | None = Field(default=None, description="Last day in force")
+    to_day: dt.date | None = Field(default=None, description="Last day in force; before from_day: it never was")
     scope: str = Field(max_length=12, description="selection | all | future")
     terms_version: str = Field(max_length=20)
     reason: str = Field(default="", max_length=500, description="Why it was back-dated, by an operator alone")
@@ -135,7 +147,7 @@ class FutureSubscription(SQLModel, table=True):
 
 
 class Mailbox(SQLModel, table=True):
-    """A client's e-mail address. Everything else refers to it by id, so that it can be erased without breaking proof."""
+    """A client's e-mail address. All else refers to it by id, so that it can be erased without breaking proof."""
 
     __tablename__ = "mailbox"
     id: str = Field(default_factory=new_id("mbx"), primary_key=True)
@@ -163,7 +175,7 @@ class DeliverySettings(SQLModel, table=True):
     valid_from: dt.datetime = Field(sa_type=UTCDateTime)
     valid_to: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
     email_enabled: bool
-    mailbox_ids: list[str] = Field(sa_type=JSON)  # type: ignore[call-overload]
+    mailbox_ids: list[str] = Field(sa_type=JSON)
     folder_enabled: bool
     other_kinds_in_folder: bool = Field(default=False, description="documents/ in the folder too")
     created_by: str = Field(max_length=64)
@@ -195,7 +207,7 @@ class UserRight(SQLModel, table=True):
     __tablename__ = "user_right"
     id: str = Field(default_factory=new_id("rgt"), primary_key=True)
     user_id: str = Field(foreign_key="user_account.id", index=True)
-    right: Right = Field(sa_type=word(Right))  # type: ignore[call-overload]
+    right: Right = Field(sa_type=word(Right))
     granted_by: str = Field(max_length=64)
     granted_at: dt.datetime = Field(sa_type=UTCDateTime)
     revoked_by: str | None = Field(default=None, max_length=64)
@@ -225,5 +237,5 @@ class IdempotencyKey(SQLModel, table=True):
     key: str = Field(primary_key=True, max_length=200)
     request_sha256: str = Field(max_length=64)
     status: int
-    body: dict[str, Any] = Field(sa_type=JSON)  # type: ignore[call-overload]
+    body: dict[str, Any] = Field(sa_type=JSON)
     created_at: dt.datetime = Field(sa_type=UTCDateTime, index=True)

@@ -53,7 +53,7 @@ class DocumentState(enum.StrEnum):
 DOCUMENT_MOVES = {
     (DocumentState.QUARANTINED, "accepted"): DocumentState.RECEIVED,
     (DocumentState.QUARANTINED, "rejected"): DocumentState.WITHDRAWN,
-    (DocumentState.QUARANTINED, "replaced"): DocumentState.WITHDRAWN,
+    (DocumentState.QUARANTINED, "replaced"): DocumentState.WITHDRAWN,  # its seal did not verify; version 2 came
     (DocumentState.RECEIVED, "sealed"): DocumentState.SEALED,
     (DocumentState.RECEIVED, "blocked"): DocumentState.WAITING,
     (DocumentState.RECEIVED, "quarantined"): DocumentState.QUARANTINED,  # its worker died, or its seal did not verify
@@ -63,6 +63,7 @@ DOCUMENT_MOVES = {
     (DocumentState.WAITING, "sealed"): DocumentState.SEALED,
     (DocumentState.WAITING, "quarantined"): DocumentState.QUARANTINED,
     (DocumentState.WAITING, "replaced"): DocumentState.WITHDRAWN,
+    (DocumentState.SEALED, "replaced"): DocumentState.WITHDRAWN,  # only while nothing of it was published or sent
     (DocumentState.WAITING, "withdrawn"): DocumentState.WITHDRAWN,
     (DocumentState.SEALED, "withdrawn"): DocumentState.WITHDRAWN,  # wrong recipient: bytes and facts stay
 }
@@ -147,12 +148,11 @@ def advance_delivery(channel: Channel, state: DeliveryState, event: str) -> Deli
     try:
         return DELIVERY_MOVES[channel][state, event]
     except KeyError:
-        raise Conflict(f"{'an e-mail' if channel is Channel.EMAIL else 'a folder'} delivery that is {state} "
-                       f"cannot be {event}") from None
+        raise Conflict(
+            f"{'an e-mail' if channel is Channel.EMAIL else 'a folder'} delivery that is {state} cannot be {event}"
+        ) from None
 
 
 def states_before(channel: Channel, event: str) -> list[DeliveryState]:
     """The states that `event` may move from: the WHERE of a batch statement."""
     return [state for (state, name) in DELIVERY_MOVES[channel] if name == event]
-
-

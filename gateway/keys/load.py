@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
@@ -169,15 +170,15 @@ def issuers_of(certificate: x509.Certificate, candidates: list[x509.Certificate]
 
 
 def _issuer_among(certificate: x509.Certificate, candidates: list[x509.Certificate]) -> x509.Certificate | None:
-    for candidate in candidates:
-        if candidate.subject != certificate.issuer:
-            continue
-        try:
-            certificate.verify_directly_issued_by(candidate)
-        except Exception:  # noqa: BLE001 - InvalidSignature, ValueError or TypeError: it is not the issuer
-            continue
-        return candidate
-    return None
+    return next((candidate for candidate in candidates if _issued(candidate, certificate)), None)
+
+
+def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, TypeError, ValueError):
+        return False
+    return True
 
 
 def _accepted(key: object, path: Path) -> PrivateKey:

@@ -1,1 +1,5 @@
-"""Rows and bytes: database.py (transactions), blobs.py and s3.py (bytes by digest), state.py (whose state directory it is)."""
+"""Rows and bytes.
+
+database.py: transactions; migrations/: the schema; blobs.py, s3.py: bytes by their digest; state.py: the state
+directory, and which process may write.
+"""

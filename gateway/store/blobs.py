@@ -5,16 +5,16 @@ always holds whole, durable bytes. `scratch()` gives worker processes a place on
 takes what they made. Failures: NotFound for unknown digests, Unavailable when the disk refuses.
 """
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
 
 from .. import clock
 from ..errors import NotFound, Unavailable
-
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,10 @@ class LocalBlobs:
         """See Blobs.adopt."""
         try:
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                size = file.tell()
+                blob = _digest(file)
                 os.fchmod(file.fileno(), 0o400)
                 os.fsync(file.fileno())
-            return self._link(path, Blob(digest, size))
+            return self._link(path, blob)
         except OSError as error:
             raise Unavailable(f"the store could not keep the bytes ({error.strerror}); try again") from error
         finally:
@@ -120,16 +119,13 @@ class LocalBlobs:
         return 100.0 * space.f_bavail / max(space.f_blocks, 1)
 
     def _path(self, sha256: str) -> Path:
-        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
-            raise NotFound("these bytes are not in the store", sha256=sha256[:64])
-        return self._objects / sha256[:2] / sha256
+        return self._objects / check_digest(sha256)[:2] / sha256
 
     def _link(self, temporary: Path, blob: Blob) -> Blob:
         final = self._path(blob.sha256)
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(temporary, final)
-        except FileExistsError:
-            pass  # the same bytes: kept already, but maybe by a writer that has not synced the folder yet
+        # If it was there: maybe by a writer that has not synced the folder yet.
         _sync_folder(final.parent)
         return blob
 
@@ -137,6 +133,24 @@ class LocalBlobs:
         """What a killed process left half written; nothing that is named in a row ever lies here."""
         for leftover in self._scratch.iterdir():
             leftover.unlink(missing_ok=True)
+
+
+def check_digest(sha256: str) -> str:
+    """The digest, when it has the form of one; NotFound otherwise: it becomes part of a path."""
+    if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
+        raise NotFound("these bytes are not in the store", sha256=sha256[:64])
+    return sha256
+
+
+def digest_of(path: Path) -> Blob:
+    """What a file holds."""
+    with path.open("rb") as file:
+        return _digest(file)
+
+
+def _digest(file: BufferedReader) -> Blob:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Blob(digest, file.tell())
 
 
 def read(blobs: Blobs, sha256: str) -> bytes:

@@ -32,7 +32,11 @@ log = structlog.get_logger(__name__)
 Transaction = Session
 T = TypeVar("T")
 _GROUP = 64  # steps in one commit at most: a bound on what one failing commit takes with it
-_RETRIED = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_RETRIED = {
+    "40001",  # serialization_failure
+    "40P01",  # deadlock_detected
+    "23505",  # unique_violation: another gateway was first; run again, the step sees its row
+}
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000")
 
 
@@ -174,7 +178,7 @@ class _Writer:
                 for step, future in steps:
                     self._one(connection, step, future, done)
                 transaction.commit()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- whatever it was, nobody may wait for ever
             self._fail(error, [future for _, future in steps if not future.done()])
             return
         for future, result in done:

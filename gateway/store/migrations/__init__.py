@@ -73,8 +73,10 @@ def require_newest(url: str) -> None:
     """Conflict, with what to do, when a PostgreSQL database is not at this release's schema."""
     revision = current(url)
     if revision != newest():
-        raise Conflict(f"the database is at schema {revision or 'none'}, this release needs {newest()}: "
-                       f"run `gateway migrate`", code="schema")
+        raise Conflict(
+            f"the database is at schema {revision or 'none'}, this release needs {newest()}: run `gateway migrate`",
+            code="schema",
+        )
 
 
 def _copy(url: str, revision: str) -> None:

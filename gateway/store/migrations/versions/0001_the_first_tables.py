@@ -31,6 +31,7 @@ def upgrade() -> None:
         "client",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("name_key", sa.String(length=200), nullable=True),
         sa.Column(
             "language",
             sa.Enum("fr", "en", name="language", native_enum=False, create_constraint=True, length=24),
@@ -40,6 +41,7 @@ def upgrade() -> None:
         sa.Column("created_at", columns.UTCDateTime(timezone=True), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_client")),
+        sa.UniqueConstraint("name_key", name=op.f("uq_client_name_key")),
     )
     op.create_index(op.f("ix_client_name"), "client", ["name"], unique=False)
 
@@ -48,12 +50,14 @@ def upgrade() -> None:
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("siren", sa.String(length=15), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("name_key", sa.String(length=200), nullable=True),
         sa.Column("created_at", columns.UTCDateTime(timezone=True), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_company")),
         sa.UniqueConstraint("siren", name=op.f("uq_company_siren")),
     )
     op.create_index(op.f("ix_company_name"), "company", ["name"], unique=False)
+    op.create_index(op.f("ix_company_name_key"), "company", ["name_key"], unique=False)
 
     op.create_table(
         "contract",
@@ -478,6 +482,7 @@ def upgrade() -> None:
         sa.Column("lease_until", columns.UTCDateTime(timezone=True), nullable=True),
         sa.Column("lease_owner", sa.String(length=40), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("retry_since", columns.UTCDateTime(timezone=True), nullable=False),
         sa.Column("maybe_sent", sa.Boolean(), nullable=False),
         sa.Column("last_reply", sa.String(length=1000), nullable=False),
         sa.Column("remote_queue_id", sa.String(length=100), nullable=False),
@@ -485,6 +490,7 @@ def upgrade() -> None:
         sa.Column("message_sha256", sa.String(length=64), nullable=True),
         sa.Column("message_size", sa.Integer(), nullable=True),
         sa.Column("message_headers", sa.String(), nullable=False),
+        sa.Column("message_forgotten_at", columns.UTCDateTime(timezone=True), nullable=True),
         sa.Column("created_at", columns.UTCDateTime(timezone=True), nullable=False),
         sa.Column("updated_at", columns.UTCDateTime(timezone=True), nullable=False),
         sa.Column("final_at", columns.UTCDateTime(timezone=True), nullable=True),
@@ -582,6 +588,7 @@ def upgrade() -> None:
         sa.Column("folder_id", sa.String(), nullable=False),
         sa.Column("delivery_id", sa.String(), nullable=False),
         sa.Column("document_id", sa.String(), nullable=False),
+        sa.Column("area", sa.String(length=10), nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("name_folded", sa.String(length=100), nullable=False),
         sa.Column("format", sa.String(length=4), nullable=False),
@@ -593,6 +600,7 @@ def upgrade() -> None:
         sa.Column("listed", sa.Boolean(), nullable=False),
         sa.Column("path", sa.String(length=300), nullable=True),
         sa.Column("path_folded", sa.String(length=300), nullable=True),
+        sa.Column("changed", sa.BigInteger(), nullable=False),
         sa.Column("opened_at", columns.UTCDateTime(timezone=True), nullable=True),
         sa.Column("read_ranges", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("fully_read_at", columns.UTCDateTime(timezone=True), nullable=True),
@@ -606,6 +614,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_folder_entry")),
         sa.UniqueConstraint("folder_id", "name_folded", name=op.f("uq_folder_entry_folder_id_name_folded")),
     )
+    op.create_index("ix_folder_entry_changed", "folder_entry", ["folder_id", "changed"], unique=False)
     op.create_index(op.f("ix_folder_entry_delivery_id"), "folder_entry", ["delivery_id"], unique=False)
     op.create_index("ix_folder_entry_listed", "folder_entry", ["folder_id", "listed", "sequence"], unique=False)
     op.create_index("ix_folder_entry_month", "folder_entry", ["folder_id", "month", "sequence"], unique=False)
@@ -635,6 +644,9 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_folder_event_entry_id"), "folder_event", ["entry_id"], unique=False)
 
+    op.create_index(
+        "ix_document_search", "document", ["client_id", "contract_id", sa.text("issue_date DESC"), sa.text("id DESC")]
+    )
     _make_insert_only()
 
 

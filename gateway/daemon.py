@@ -1,0 +1,307 @@
+"""The composition root: build every part, run them in one TaskGroup, stop them in order.
+
+`open_parts` builds what the API and the commands stand on; `serve` adds listeners and workers. One part fails, all
+stop, systemd restarts. SIGTERM: listeners close, transfers and attempts may finish up to the grace time, workers end
+their turn, the database closes last. SIGHUP re-reads the file: the log's settings and the keys apply at once; what
+needs a restart is named.
+"""
+
+import asyncio
+import contextlib
+import functools
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from . import config, log, notify
+from .config import Settings
+from .delivery import outbox
+from .delivery.attempt import MailWorker, forget_messages
+from .delivery.publish import Publisher
+from .dropfolder.view import DropFolders
+from .errors import ConfigError
+from .intake import process as intake_process
+from .intake.read import ReadLimits
+from .intake.receive import Intake
+from .intake.spool import Spool
+from .keys.load import load_pkcs12, read_private
+from .mail import smime
+from .mail.transport import Relay
+from .pools import ThreadPool, WorkerProcesses
+from .sealing import process as sealing_process
+from .sealing.renditions import Renditions
+from .sealing.seal import Sealer
+from .servers import httpd
+from .servers.sftpd import SftpServer
+from .store import migrations, state
+from .store.blobs import Blobs, LocalBlobs
+from .store.database import Database
+from .store.s3 import S3Blobs
+from .web.app import Parts, create_app
+from .worker import Worker
+
+logger = structlog.get_logger(__name__)
+_SWEEP_SECONDS = 60.0
+
+
+@dataclass
+class Wakes:
+    """Hints that there is work; each is replaced by the worker's own when `serve` runs one."""
+
+    sealing: Callable[[], None] = lambda: None
+    delivery: Callable[[], None] = lambda: None
+    mail: Callable[[], None] = lambda: None
+
+    def all(self) -> None:
+        """Something was ordered or accepted: let everyone look."""
+        self.sealing()
+        self.delivery()
+        self.mail()
+
+
+@dataclass(frozen=True)
+class Core:
+    """What every process that works on the state directory has."""
+
+    settings: Settings
+    db: Database
+    blobs: Blobs
+    work: ThreadPool
+    web: ThreadPool
+    mail: ThreadPool
+    readers: WorkerProcesses
+    sealers: WorkerProcesses
+    intake: Intake
+    renditions: Renditions
+    wakes: Wakes
+
+
+@contextlib.asynccontextmanager
+async def open_core(settings: Settings, on_failure: Callable[[], None] = lambda: None) -> AsyncIterator[Core]:
+    """The parts below the listeners, while holding the state directory's lock. Conflict when another process has it."""
+    async with contextlib.AsyncExitStack() as stack:
+        state.prepare(settings.store)
+        lock = state.StateLock(settings.store)
+        lock.acquire()
+        stack.callback(lock.release)
+        url = state.database_url(settings.store)
+        if url.startswith("sqlite"):
+            migrations.upgrade_file(url)
+        else:
+            migrations.require_newest(url)
+        db = Database.open(url, on_failure)
+        stack.callback(db.close)
+        blobs = open_blobs(settings)
+        work, mail = ThreadPool("work", 8, 10_000), ThreadPool("mail", 4, 1000)
+        web = ThreadPool("web", settings.http.threads, settings.http.queue)
+        for pool in (work, mail, web):
+            stack.callback(pool.close)
+        readers, sealers = _readers(settings), _sealers(settings)
+        stack.callback(readers.close)
+        stack.callback(sealers.close)
+        wakes = Wakes()
+        floor = settings.store.free_space_floor_percent
+        intake = Intake(settings.intake, settings.issuer, floor, db, blobs, readers, work, wakes.all)
+        renditions = Renditions(db, blobs, sealers, work)
+        yield Core(settings, db, blobs, work, web, mail, readers, sealers, intake, renditions, wakes)
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    """The store of bytes that the settings name."""
+    directory = settings.store.directory / "blobs"
+    return S3Blobs(settings.store.blobs, directory) if settings.store.blobs else LocalBlobs(directory)
+
+
+def _readers(settings: Settings) -> WorkerProcesses:
+    intake = settings.intake
+    limits = ReadLimits.of(intake)
+    return WorkerProcesses("readers", intake.workers, intake.deadline_seconds, intake_process.start, (limits,))
+
+
+def _sealers(settings: Settings) -> WorkerProcesses:
+    seal = settings.seal
+    setup = sealing_process.SealSetup.of(seal)
+    return WorkerProcesses("sealers", seal.workers, seal.deadline_seconds, sealing_process.start, (setup,))
+
+
+def parts_of(core: Core) -> Parts:
+    """What the web application is given."""
+    return Parts(
+        settings=core.settings,
+        db=core.db,
+        blobs=core.blobs,
+        intake=core.intake,
+        renditions=core.renditions,
+        pool=core.web,
+        wake=core.wakes.all,
+    )
+
+
+async def serve(path: Path, ready: Callable[["Addresses"], None] = lambda _: None) -> None:
+    """Run the daemon on the configuration file `path` until SIGTERM or SIGINT. `ready` is told where it listens."""
+    settings = config.load(path)
+    log.configure(settings.log)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        core = await stack.enter_async_context(open_core(settings, functools.partial(_disk_failed, loop)))
+        daemon = _Daemon(core, stop)
+        loop.add_signal_handler(signal.SIGHUP, daemon.reload, path)
+        await daemon.run(ready)
+    logger.info("daemon.stopped")
+
+
+def _disk_failed(loop: asyncio.AbstractEventLoop) -> None:
+    """A commit failed: nothing may be promised any more. End at once; systemd starts a new process."""
+    logger.critical("daemon.disk_failed")
+    loop.call_soon_threadsafe(os._exit, 1)
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a running daemon listens: (host, port), and the SFTP host keys in OpenSSH's public format."""
+
+    http: tuple[str, int]
+    sftp: tuple[str, int] | None
+    sftp_host_keys: tuple[str, ...]
+
+
+class _Daemon:
+    """The running parts, and how they stop."""
+
+    def __init__(self, core: Core, stop: asyncio.Event) -> None:
+        self._core = core
+        self._stop = stop
+        settings, db, blobs, work = core.settings, core.db, core.blobs, core.work
+        self._publisher = Publisher(db, blobs, settings.issuer.zone, settings.delivery.publish_batch)
+        self._folders = DropFolders(db, blobs, settings.folder)
+        self._mail = _mail_worker(core)
+        poll = settings.delivery.poll_seconds
+        sealer = Sealer(settings.seal, db, blobs, core.sealers, work, core.wakes.all)
+        self._workers = [
+            Worker("sealing", sealer.turn, poll),
+            Worker("publishing", lambda: work.run(self._publisher.turn), poll),
+            Worker("sweeping", self._sweep, _SWEEP_SECONDS),
+        ]
+        core.wakes.sealing = self._workers[0].wake
+        core.wakes.delivery = self._workers[1].wake
+        if self._mail is not None:
+            self._workers.append(Worker("mail", self._mail.turn, poll))
+            core.wakes.mail = self._workers[-1].wake
+        if settings.spool.enabled:
+            max_bytes = int(settings.intake.max_megabytes * 1_000_000)
+            spool = Spool(settings.spool, max_bytes, core.intake, blobs, work)
+            self._workers.append(Worker("spool", spool.turn, settings.spool.scan_seconds))
+        self._sftp = (
+            SftpServer(settings.sftp, settings.store.directory, db, self._folders) if settings.sftp.enabled else None
+        )
+
+    async def run(self, ready: Callable[[Addresses], None]) -> None:
+        """Until stopped."""
+        await self._core.work.run(self._take_over)
+        app = create_app(parts_of(self._core))
+        tcp = httpd.bind_loopback(self._core.settings.http.listen)
+        unix = httpd.bind_unix(state.admin_socket(self._core.settings.store))
+        http = httpd.HttpServer(app, [tcp, unix])
+        addresses = Addresses(
+            tcp.getsockname()[:2],
+            await self._sftp.start() if self._sftp else None,
+            self._sftp.host_keys if self._sftp else (),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(http.serve(), name="http")
+            for worker in self._workers:
+                tasks.create_task(worker.run(self._stop), name=worker.name)
+            tasks.create_task(self._watchdog(), name="watchdog")
+            logger.info("daemon.ready", http=addresses.http, sftp=addresses.sftp)
+            notify.notify("READY=1")
+            ready(addresses)
+            await self._stop.wait()
+            notify.notify("STOPPING=1")
+            logger.info("daemon.stopping")
+            await self._drain()
+            http.stop()
+
+    def _take_over(self) -> None:
+        """What a process that was killed left open: its leases are over, since only one process may write here."""
+        if self._core.db.is_sqlite:
+            delivery = self._core.settings.delivery
+            while self._core.db.write(lambda tx: outbox.expire_leases(tx, delivery, all_of_them=True)):
+                pass
+
+    async def _drain(self) -> None:
+        grace = self._core.settings.sftp.grace_seconds
+        waits: list[Awaitable[None]] = []
+        if self._sftp is not None:
+            waits.append(self._sftp.drain(grace))
+        if self._mail is not None:
+            waits.append(self._mail.drain(grace))
+        await asyncio.gather(*waits)
+        if self._sftp is not None:
+            await self._sftp.close()
+
+    async def _sweep(self) -> int:
+        work, settings = self._core.work, self._core.settings
+        await work.run(self._folders.sweep)
+        await work.run(forget_messages, self._core.db, self._core.blobs, settings.mail.keep_message_days)
+        return 0
+
+    async def _watchdog(self) -> None:
+        """Tell systemd that loop and database are alive; it ends us when we stop telling."""
+        seconds = notify.watchdog_seconds()
+        while seconds is not None and not self._stop.is_set():
+            await self._core.web.run(
+                self._core.db.read, lambda tx: tx.connection().exec_driver_sql("SELECT 1").scalar()
+            )
+            notify.notify("WATCHDOG=1")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), seconds)
+
+    def reload(self, path: Path) -> None:
+        """SIGHUP: apply what can be; name what needs a restart."""
+        notify.reloading()
+        try:
+            settings = config.load(path)
+            log.configure(settings.log)
+            waiting = [
+                name
+                for name in Settings.model_fields
+                if name != "log" and getattr(settings, name) != getattr(self._core.settings, name)
+            ]
+            logger.info("daemon.reloaded", needs_restart=waiting)
+        except ConfigError as error:
+            logger.error("daemon.reload_refused", cause=error.message)
+        notify.notify("READY=1")
+
+
+def _mail_worker(core: Core) -> MailWorker | None:
+    """The mail worker; None when mail cannot be signed: then deliveries stay planned, and the rest goes on."""
+    if not core.settings.mail.enabled:
+        return None
+    try:
+        return _signed_mail(core)
+    except ConfigError as error:
+        logger.error("mail.off", cause=error.message)
+        return None
+
+
+def _signed_mail(core: Core) -> MailWorker:
+    mail = core.settings.mail
+    if mail.certificate is None:
+        raise ConfigError("[mail.certificate] is needed to send mail", where="[mail.certificate]")
+    key = load_pkcs12(mail.certificate, mail.password_file)
+    smime.check_certificate(key, mail.from_address)
+    if mail.verp_secret_file is None:
+        raise ConfigError("[mail.verp_secret_file] is needed to send mail: `gateway init` makes one", where="[mail]")
+    secret = read_private(mail.verp_secret_file)
+    if len(secret) < 32:
+        raise ConfigError("[mail.verp_secret_file] must hold at least 32 random bytes", where="[mail.verp_secret_file]")
+    relay = Relay.load(mail)
+    settings = core.settings
+    return MailWorker(mail, settings.delivery, settings.issuer, core.db, core.blobs, core.mail, key, secret, relay)

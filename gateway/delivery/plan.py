@@ -1,0 +1,141 @@
+"""Which deliveries a document gets: one for each mailbox and each folder that the settings in force name.
+
+Runs in the transaction that makes the document deliverable, with the settings of that moment. What cannot
+leave yet is planned as held, with its reason, so that it is seen: nothing is dropped silently.
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from .. import clock
+from ..domain.deliveries import Delivery
+from ..domain.documents import Document
+from ..domain.parties import DeliverySettings, Mailbox
+from ..domain.states import Channel, DeliveryState
+from ..evidence import Fact, record_all
+from ..parties import settings as parties_settings
+from ..store.database import Transaction
+
+NO_CHANNEL = "the client has chosen no channel yet"
+
+
+@dataclass(frozen=True)
+class _Target:
+    channel: Channel
+    destination: str
+    held: str = ""  # why it cannot leave yet
+
+
+def plan(tx: Transaction, documents: Sequence[Document], at: dt.datetime) -> list[str]:
+    """Plan the first deliveries of documents, in their order; the ids of the deliveries."""
+    rows: list[dict[str, Any]] = []
+    planner = _Planner(tx, at)
+    for document in documents:
+        in_force = planner.settings(document)
+        targets = list(planner.targets(document, in_force))
+        rows += [_row(document, target, in_force, at) for target in targets]
+    return insert(tx, rows)
+
+
+def insert(tx: Transaction, rows: list[dict[str, Any]]) -> list[str]:
+    """Insert planned deliveries with their evidence."""
+    if rows:
+        tx.execute(sa.insert(Delivery), rows)
+        record_all(tx, [_fact(row) for row in rows])
+    return [row["id"] for row in rows]
+
+
+class _Planner:
+    """Looks each settings row, folder and mailbox up once for a whole batch."""
+
+    def __init__(self, tx: Transaction, at: dt.datetime) -> None:
+        self._tx = tx
+        self._at = at
+        self._settings: dict[tuple[str, str | None, str | None], DeliverySettings | None] = {}
+        self._folders: dict[tuple[str, str | None], list[str]] = {}
+        self._mailboxes: dict[str, list[Mailbox]] = {}
+
+    def settings(self, document: Document) -> DeliverySettings | None:
+        assert document.client_id is not None
+        key = (document.client_id, document.company_id, document.contract_id)
+        if key not in self._settings:
+            self._settings[key] = parties_settings.in_force(self._tx, *key, self._at)
+        return self._settings[key]
+
+    def targets(self, document: Document, in_force: DeliverySettings | None) -> Iterator[_Target]:
+        if not document.kind.is_invoice and (in_force is None or not in_force.other_kinds_in_folder):
+            return  # these go to the portal; to a folder only when the settings say so
+        if in_force is None:
+            yield from (_Target(Channel.FOLDER, folder, NO_CHANNEL) for folder in self._folder_ids(document))
+            return
+        if in_force.folder_enabled or not document.kind.is_invoice:
+            yield from (_Target(Channel.FOLDER, folder) for folder in self._folder_ids(document))
+        if in_force.email_enabled and document.kind.is_invoice:
+            yield from (_Target(Channel.EMAIL, box.id, unusable(box)) for box in self._boxes(in_force))
+
+    def _folder_ids(self, document: Document) -> list[str]:
+        assert document.client_id is not None
+        key = (document.client_id, document.contract_id)
+        if key not in self._folders:
+            self._folders[key] = [folder.id for folder in parties_settings.folders_for(self._tx, *key)]
+        return self._folders[key]
+
+    def _boxes(self, in_force: DeliverySettings) -> list[Mailbox]:
+        if in_force.id not in self._mailboxes:
+            rows = self._tx.exec(select(Mailbox).where(col(Mailbox.id).in_(in_force.mailbox_ids))).all()
+            self._mailboxes[in_force.id] = sorted(rows, key=lambda box: in_force.mailbox_ids.index(box.id))
+        return self._mailboxes[in_force.id]
+
+
+def unusable(box: Mailbox) -> str:
+    """Why a mailbox cannot be written to now; empty when it can."""
+    if box.address is None:
+        return "the address was erased"
+    if box.suspended_at is not None:
+        return f"the address is suspended: {box.suspended_reason}"
+    if box.confirmed_at is None:
+        return "the address is not confirmed yet"
+    return ""
+
+
+def _row(
+    document: Document, target: _Target, in_force: DeliverySettings | None, at: dt.datetime, again: int = 0
+) -> dict[str, Any]:
+    return {
+        "id": clock.new_id("dlv"),
+        "document_id": document.id,
+        "client_id": document.client_id,
+        "channel": target.channel,
+        "destination": target.destination,
+        "again": again,
+        "state": DeliveryState.HELD if target.held else DeliveryState.PLANNED,
+        "state_reason": target.held,
+        "settings_id": in_force.id if in_force else None,
+        "due_at": None if target.held else at,
+        "retry_since": at,
+        "created_at": at,
+        "updated_at": at,
+    }
+
+
+def again(tx: Transaction, document: Document, channel: Channel, destination: str, at: dt.datetime) -> str:
+    """Plan another delivery of a document to a destination that it had before; its id."""
+    count = tx.exec(
+        select(sa.func.count())
+        .select_from(Delivery)
+        .where(Delivery.document_id == document.id, Delivery.channel == channel, Delivery.destination == destination)
+    ).one()
+    return insert(tx, [_row(document, _Target(channel, destination), None, at, again=count)])[0]
+
+
+def _fact(row: dict[str, Any]) -> Fact:
+    event = "delivery.held" if row["state_reason"] else "delivery.planned"
+    facts = {key: row[key] for key in ("channel", "destination", "again", "settings_id")}
+    if row["state_reason"]:
+        facts["reason"] = row["state_reason"]
+    return Fact(event, row["id"], row["document_id"], facts)

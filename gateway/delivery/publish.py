@@ -1,0 +1,251 @@
+"""Put planned folder deliveries into their drop folders: one short transaction for up to 500 of them.
+
+The folder row is updated before its entries are inserted (folders in id order), so commit order is sequence
+order and a reader at N never skips one. mtime = max(now, last mtime), whole seconds. A name is decided here and
+kept for ever: `k` counts up when a name, compared without case, was ever used in that folder.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+import structlog
+from sqlmodel import col, select
+
+from .. import clock
+from ..domain import names
+from ..domain.deliveries import Delivery
+from ..domain.documents import Document
+from ..domain.folders import Entry, EventKind, Folder, FolderEvent
+from ..domain.parties import Contract
+from ..domain.states import Channel, DeliveryState, Kind, states_before
+from ..errors import NotFound
+from ..evidence import Fact, record_all
+from ..store import database
+from ..store.blobs import Blobs
+from ..store.database import Database, Transaction
+
+log = structlog.get_logger(__name__)
+_CODES = {
+    Kind.CONTRACT: "CONTRAT",
+    Kind.AMENDMENT: "AVENANT",
+    Kind.CONTINUITY_REPORT: "BILAN",
+    Kind.MANAGEMENT_SHEET: "FEUILLET",
+}
+BLOB_MISSING = "its bytes are missing from the store"
+
+
+class Publisher:
+    """Publishes what is due, a batch a turn."""
+
+    def __init__(self, db: Database, blobs: Blobs, zone: ZoneInfo, batch: int) -> None:
+        self._db = db
+        self._blobs = blobs
+        self._zone = zone
+        self._batch = batch
+
+    def turn(self) -> int:
+        """How many deliveries it dealt with; 0 when none is due."""
+        due = self._db.read(self._due)
+        if not due:
+            return 0
+        missing = frozenset(delivery for delivery, digests in due if not self._all_there(digests))
+        if missing:
+            log.error("delivery.blob_missing", deliveries=sorted(missing))
+        return self._db.write(lambda tx: publish(tx, [d for d, _ in due], missing, self._zone))
+
+    def _due(self, tx: Transaction) -> list[tuple[str, tuple[str, ...]]]:
+        rows = tx.execute(
+            sa.select(
+                col(Delivery.id), col(Document.sealed_sha256), col(Document.received_sha256), col(Document.xml_sha256)
+            )
+            .join(Document, col(Document.id) == col(Delivery.document_id))
+            .where(
+                col(Delivery.channel) == Channel.FOLDER,
+                col(Delivery.state) == DeliveryState.PLANNED,
+                col(Delivery.due_at) <= database.now(tx),
+            )
+            .order_by(col(Delivery.due_at), col(Delivery.id))
+            .limit(self._batch)
+        ).all()
+        return [(row[0], tuple(d for d in (row[1] or row[2], row[3]) if d)) for row in rows]
+
+    def _all_there(self, digests: tuple[str, ...]) -> bool:
+        try:
+            for digest in digests:
+                self._blobs.path(digest)
+        except NotFound:
+            return False
+        return True
+
+
+@dataclass
+class _Batch:
+    """The deliveries of one folder, in order, and what publishing them inserts."""
+
+    folder: Folder
+    items: list[tuple[Delivery, Document, str]] = field(default_factory=list)  # with the contract's number
+
+
+def publish(tx: Transaction, delivery_ids: Sequence[str], missing: frozenset[str], zone: ZoneInfo) -> int:
+    """Publish those deliveries that are still planned; hold those whose bytes are `missing`. How many it dealt with."""
+    now = database.now(tx)
+    rows = tx.execute(
+        sa.select(Delivery, Document, col(Contract.number))
+        .join(Document, col(Document.id) == col(Delivery.document_id))
+        .outerjoin(Contract, col(Contract.id) == col(Document.contract_id))
+        .where(col(Delivery.id).in_(delivery_ids), col(Delivery.state).in_(states_before(Channel.FOLDER, "published")))
+        .order_by(col(Delivery.due_at), col(Delivery.id))
+        .with_for_update(skip_locked=True, of=Delivery)
+    ).all()
+    batches: dict[str, list[tuple[Delivery, Document, str]]] = {}
+    held = [row[0] for row in rows if row[0].id in missing]
+    for delivery, document, contract in rows:
+        if delivery.id not in missing:
+            batches.setdefault(delivery.destination, []).append((delivery, document, contract or ""))
+    for folder_id in sorted(batches):
+        _publish_folder(tx, folder_id, batches[folder_id], now, zone)
+    _hold(tx, held, now)
+    return len(rows)
+
+
+def _publish_folder(
+    tx: Transaction, folder_id: str, items: list[tuple[Delivery, Document, str]], now: dt.datetime, zone: ZoneInfo
+) -> None:
+    formats = tx.execute(sa.select(col(Folder.formats)).where(col(Folder.id) == folder_id)).scalar_one()
+    parts = [(d, doc, contract, part) for d, doc, contract in items for part in _parts(doc, formats)]
+    last_sequence, last_mtime = tx.execute(
+        sa.update(Folder)
+        .where(col(Folder.id) == folder_id)
+        .values(
+            last_sequence=col(Folder.last_sequence) + len(parts),
+            last_mtime=sa.case(
+                (col(Folder.last_mtime) > int(now.timestamp()), col(Folder.last_mtime)), else_=int(now.timestamp())
+            ),
+            version=col(Folder.version) + 1,
+        )
+        .returning(col(Folder.last_sequence), col(Folder.last_mtime))
+    ).one()
+    month = f"{dt.datetime.fromtimestamp(last_mtime, zone):%Y-%m}"
+    namer = _Namer(tx, folder_id, parts)
+    entries, events = [], []
+    for sequence, (delivery, document, contract, part) in enumerate(parts, last_sequence - len(parts) + 1):
+        name = namer.name(document, contract, part)
+        entry = {
+            "id": clock.new_id("ent"),
+            "folder_id": folder_id,
+            "delivery_id": delivery.id,
+            "document_id": document.id,
+            "area": "inbox" if document.kind.is_invoice else "documents",
+            "name": name,
+            "name_folded": names.fold(name),
+            "format": part.format,
+            "sha256": part.sha256,
+            "size": part.size,
+            "mtime": last_mtime,
+            "month": month,
+            "sequence": sequence,
+            "listed": True,
+            "read_ranges": [],
+        }
+        entries.append(entry)
+        events.append(
+            {
+                "folder_id": folder_id,
+                "sequence": sequence,
+                "event": EventKind.PUBLISHED,
+                "entry_id": entry["id"],
+                "at": now,
+            }
+        )
+    tx.execute(sa.insert(Entry), entries)
+    tx.execute(sa.insert(FolderEvent), events)
+    tx.execute(
+        sa.update(Delivery)
+        .where(col(Delivery.id).in_([d.id for d, _, _ in items]))
+        .values(
+            state=DeliveryState.PUBLISHED,
+            state_reason="",
+            due_at=None,
+            updated_at=now,
+            attempts=col(Delivery.attempts) + 1,
+            row_version=col(Delivery.row_version) + 1,
+        )
+    )
+    record_all(tx, [_published(entry) for entry in entries])
+
+
+def _published(entry: dict[str, Any]) -> Fact:
+    facts = {key: entry[key] for key in ("folder_id", "name", "sequence", "mtime", "sha256", "size")}
+    return Fact("delivery.published", entry["delivery_id"], entry["document_id"], {"entry": entry["id"], **facts})
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file of a delivery."""
+
+    format: str
+    code: str
+    sha256: str
+    size: int
+
+
+def _parts(document: Document, formats: list[str]) -> list[_Part]:
+    """The files that a folder with these formats gets of a document; the PDF where there is no XML to give."""
+    if document.nature is None:
+        return [_Part("pdf", _CODES[document.kind], document.received_sha256, document.received_size)]
+    assert document.sealed_sha256 is not None and document.sealed_size is not None
+    code = names.nature_code(document.nature, "pdf")
+    pdf = _Part("pdf", code, document.sealed_sha256, document.sealed_size)
+    parts = [pdf] if "pdf" in formats else []
+    if "xml" in formats and document.xml_sha256 is not None and document.xml_size is not None:
+        parts.append(_Part("xml", names.nature_code(document.nature, "xml"), document.xml_sha256, document.xml_size))
+    return parts or [pdf]
+
+
+class _Namer:
+    """Names for one batch: looks up once which of the wanted names the folder ever used."""
+
+    def __init__(self, tx: Transaction, folder_id: str, parts: Sequence[tuple[Delivery, Document, str, _Part]]) -> None:
+        self._tx = tx
+        self._folder_id = folder_id
+        wanted = {names.fold(self._candidate(doc, contract, part, 1)) for _, doc, contract, part in parts}
+        self._used = set(
+            tx.exec(
+                select(Entry.name_folded).where(Entry.folder_id == folder_id, col(Entry.name_folded).in_(wanted))
+            ).all()
+        )
+
+    def name(self, document: Document, contract: str, part: _Part) -> str:
+        """The first free name; from now on it is used."""
+        k = 1
+        while self._is_used(name := self._candidate(document, contract, part, k), k):
+            k += 1
+        self._used.add(names.fold(name))
+        return name
+
+    def _is_used(self, name: str, k: int) -> bool:
+        folded = names.fold(name)
+        if folded in self._used:
+            return True
+        if k == 1:  # looked up with the batch
+            return False
+        query = select(Entry.id).where(Entry.folder_id == self._folder_id, Entry.name_folded == folded)
+        return self._tx.exec(query).first() is not None
+
+    @staticmethod
+    def _candidate(document: Document, contract: str, part: _Part, k: int) -> str:
+        return names.entry_name(document.issue_date, contract, document.number, part.code, k, part.format)
+
+
+def _hold(tx: Transaction, deliveries: Sequence[Delivery], now: dt.datetime) -> None:
+    for delivery in deliveries:
+        tx.execute(
+            sa.update(Delivery)
+            .where(col(Delivery.id) == delivery.id)
+            .values(state=DeliveryState.HELD, state_reason=BLOB_MISSING, due_at=None, updated_at=now)
+        )
+    record_all(tx, [Fact("delivery.held", d.id, d.document_id, {"reason": BLOB_MISSING}) for d in deliveries])

@@ -1,0 +1,39 @@
+"""A client's drop folder: one virtual file system for every protocol, and what counts as a receipt in it.
+
+The home holds `inbox/` (what waits for the client), `archive/YYYY/MM/` (everything published in that month, for the
+whole retention) and, while there are any, `documents/` (the kinds of document that have no receipt). It exists in
+the database only: an *entry* is one published name, its bytes are a blob. Nothing here knows a protocol; nothing
+here waits for a network.
+
+paths.py     the one normaliser: bytes of the client in, a path inside its home out, or Refused
+index.py     what a folder holds now, in memory, as fresh as one second; which entries may be listed yet
+folders.py   DropFolders: every folder, behind one object
+visit.py     Visit: one session's view of its folder, every call that a protocol makes for a client
+nodes.py     listings, and open files that remember what was read of them
+entries.py   what a client does to names: remove, rename, mkdir, rmdir; what returns by itself
+receipts.py  what was read, and which facts make an entry, then its delivery, received
+ranges.py    unions of byte ranges
+sessions.py  who may enter, and the row that says who was here
+
+The rules
+- An entry is listed from the second after its mtime on, whole, under its final name, and in the order of its
+  mtime: whoever has seen mtime t has seen everything up to t. `Folder.last_mtime` is the least mtime that the next
+  entry may get; an entry is visible once its own mtime is below it. Publishing never lowers it; the first look
+  after the second is over raises it by one (index.py).
+- A read at either place counts for the same delivery. An entry is *fully read* when the union of the ranges read,
+  over all sessions, covers it and the handle closed cleanly. A handle that its connection left open is recorded,
+  but its last range does not count: nobody knows whether it arrived.
+- Facts are recorded whatever the receipt mode. The mode says which of them is the receipt, in either order:
+    delete     fully read, and out of its place in the inbox: removed, renamed, or expired
+    full_read  fully read
+    api        acknowledged
+    none       nothing
+  A delivery is received when every entry of it is.
+- A removal always succeeds and takes the name out of the inbox. Before a full read it is *removed unread*: no
+  receipt, an alert. A full read from the archive afterwards is then the receipt.
+- A rename moves the name inside the home, never onto another, never into the archive, and is no receipt by
+  itself. Not fully read in time, the entry returns under its own name, with an alert.
+- A received name can still be opened, looked at, renamed and removed, unlisted, for the linger time and until
+  the session that opened it ends; then it is not there.
+- Nothing a client does reaches the archive. What is not yours and what is not there get the same answer.
+"""

@@ -1,0 +1,47 @@
+"""Unions of byte ranges: sorted, disjoint, non-empty `[start, end)` pairs. Pure functions.
+
+At most MAX pairs are kept, the longest: a client that reads single bytes far apart costs no memory and only
+claims less than it read.
+"""
+
+from collections.abc import Iterable, Sequence
+
+Ranges = list[list[int]]
+MAX = 1000
+
+
+def add(ranges: Ranges, start: int, end: int) -> None:
+    """Add one range in place; reading on where the last one ended costs no search."""
+    if ranges and ranges[-1][0] <= start <= ranges[-1][1]:
+        ranges[-1][1] = max(ranges[-1][1], end)
+    elif start < end:
+        ranges[:] = union(ranges, [[start, end]])
+
+
+def union(*many: Iterable[Sequence[int]]) -> Ranges:
+    """All ranges of all arguments, merged."""
+    merged: Ranges = []
+    for start, end in sorted((pair[0], pair[1]) for ranges in many for pair in ranges if pair[0] < pair[1]):
+        if merged and start <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end)
+        else:
+            merged.append([start, end])
+    if len(merged) > MAX:
+        merged = sorted(sorted(merged, key=lambda pair: pair[0] - pair[1])[:MAX])
+    return merged
+
+
+def without(ranges: Ranges, start: int, end: int) -> Ranges:
+    """What is left when `[start, end)` is taken out."""
+    left = [[a, min(b, start)] for a, b in ranges] + [[max(a, end), b] for a, b in ranges]
+    return union(left)
+
+
+def covers(ranges: Ranges, size: int) -> bool:
+    """Whether nothing of `[0, size)` is missing."""
+    return any(start == 0 and end >= size for start, end in ranges)
+
+
+def total(ranges: Ranges) -> int:
+    """Bytes covered."""
+    return sum(end - start for start, end in ranges)

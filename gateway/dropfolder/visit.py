@@ -1,0 +1,241 @@
+"""One session's view of its folder: every call that a protocol makes for a client.
+
+Paths are what `paths.normalise` returns. Questions (`stat`, `listing`, `open`) are answered from memory when
+`is_at_hand` says so; otherwise `ask` them, which may wait for the database, as everything that changes something
+does. What a call records has been committed when it returns.
+
+Errors: NotFound, Denied, Conflict, Refused, and Unavailable ("try again").
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import structlog
+
+from ..domain import names
+from ..errors import Conflict, Denied, NotFound, Refused
+from ..store.database import Database, Transaction
+from . import entries, paths, receipts, sessions
+from .index import ENTRY, Index, Item, items_where
+from .nodes import Listing, Node, Reading, file_node
+from .sessions import Session
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+_FIXED = frozenset({"/", paths.INBOX, paths.ARCHIVE})
+
+
+class Visit:
+    """One session in one folder. Its files may be used by several threads, each file by one at a time."""
+
+    def __init__(
+        self, db: Database, index: Index, session: Session, open_blob: Callable[[Item], int], directories: int
+    ) -> None:
+        """`open_blob` gives a file descriptor of an entry's bytes; at most `directories` can be made."""
+        self.session = session
+        self.highest_sequence = 0  # of the entries that it was shown
+        self._db = db
+        self._index = index
+        self._open_blob = open_blob
+        self._max_directories = directories
+        self._folder_id = session.login.folder_id
+        self._opened: set[str] = set()
+        self._who: dict[str, Any] = {}
+        self._recorded_sequence = 0
+
+    # -- the session
+
+    def begin(self) -> None:
+        """Record that the session began."""
+        self._who = self._write(lambda tx: sessions.begin(tx, self.session))
+        log.info(
+            "session.started",
+            session=self.session.id,
+            folder=self._folder_id,
+            protocol=self.session.protocol,
+            address=self.session.address,
+            key=self.session.login.fingerprint,
+            banner=self.session.banner,
+        )
+
+    def end(self) -> None:
+        """Record that it ended; what it had opened lingers no longer on its account."""
+        self._index.unpin(self._opened)
+        self._write(lambda tx: sessions.end(tx, self.session, self._who, self.highest_sequence))
+        log.info("session.ended", session=self.session.id, folder=self._folder_id, sequence=self.highest_sequence)
+
+    def saw(self, sequence: int) -> None:
+        """An entry was listed to the client."""
+        self.highest_sequence = max(self.highest_sequence, sequence)
+
+    @property
+    def has_seen_news(self) -> bool:
+        """Whether `record_shown` has something to record."""
+        return self.highest_sequence > self._recorded_sequence
+
+    def record_shown(self) -> None:
+        """Record the newest entry that the client was shown, at the end of a listing."""
+        highest = self.highest_sequence
+        self._write(lambda tx: sessions.shown(tx, self.session, highest))
+        self._recorded_sequence = highest
+
+    # -- questions
+
+    def is_at_hand(self, path: str) -> bool:
+        """Whether a question about this path is answered from memory, at once."""
+        return self._index.is_fresh and not (paths.is_archive(path) and path.count("/") >= 3)
+
+    def ask(self, question: Callable[[str], T], path: str) -> T:
+        """`question(path)` after a look at the database if the last one was a second ago."""
+        self._index.refresh()
+        return question(path)
+
+    def stat(self, path: str) -> Node:
+        """What is there; NotFound."""
+        if (item := self._find(path)) is not None:
+            return file_node(item, paths.split(path)[1])
+        return self._directory(path)
+
+    def listing(self, path: str) -> Listing:
+        """The content of a folder as it is now; NotFound when it is none."""
+        self._directory(path)
+        parts = path.strip("/").split("/")
+        if parts[0] == "archive":
+            return self._list_archive(parts[1:])
+        return Listing(self._subdirectories(path), self._index.listed_in(path), self.saw)
+
+    def open(self, path: str) -> Reading:
+        """The file's bytes; NotFound, Conflict for a folder, Unavailable when the store does not give them."""
+        item = self._find(path)
+        if item is None:
+            self._directory(path)
+            raise Conflict("this is a folder")
+        reading = Reading(item, self._open_blob(item))
+        if item.id not in self._opened:
+            self._opened.add(item.id)
+            self._index.pin(item)
+        return reading
+
+    def _find(self, path: str) -> Item | None:
+        if paths.is_archive(path):
+            parts = path.split("/")
+            return self._find_archived(f"{parts[2]}-{parts[3]}", parts[4]) if len(parts) == 5 else None
+        return self._index.find(path, self._opened)
+
+    def _find_archived(self, month: str, name: str) -> Item | None:
+        found = self._archived(month, ENTRY.c.name_folded == names.fold(name))
+        return next((item for item in found if item.name == name), None)
+
+    def _archived(self, month: str, *conditions: Any) -> list[Item]:
+        visible = ENTRY.c.mtime < self._index.last_mtime
+        in_month = (ENTRY.c.month == month, ENTRY.c.withdrawn_at.is_(None), visible)
+        return self._db.read(lambda tx: items_where(tx, self._folder_id, *in_month, *conditions))
+
+    def _directory(self, path: str) -> Node:
+        name = paths.split(path)[1]
+        if path in _FIXED or (paths.is_archive(path) and self._is_archive_directory(path)):
+            return self._node(name)
+        mtime = self._index.directories().get(path)
+        if mtime is None or paths.is_archive(path):
+            raise NotFound(entries.NOT_THERE)
+        return Node(name, True, 0, mtime)
+
+    def _is_archive_directory(self, path: str) -> bool:
+        parts = path.split("/")[2:]
+        months = {tuple(month.split("-")) for month in self._index.months()}
+        return tuple(parts) in months | {(year,) for year, _ in months}
+
+    def _subdirectories(self, path: str) -> list[Node]:
+        found = {name: self._node(name) for name in ("inbox", "archive")} if path == "/" else {}
+        for directory, mtime in sorted(self._index.directories().items()):
+            parent, name = paths.split(directory)
+            if parent == path:
+                found[name] = Node(name, True, 0, mtime)
+        return list(found.values())
+
+    def _list_archive(self, parts: list[str]) -> Listing:
+        months = self._index.months()
+        if len(parts) == 2:
+            return Listing([], self._archived("-".join(parts)), self.saw, archived=True)
+        inside = {m[5:] for m in months if m[:4] == parts[0]} if parts else {m[:4] for m in months}
+        return Listing([self._node(name) for name in sorted(inside)], [], self.saw)
+
+    def _node(self, name: str) -> Node:
+        return Node(name, True, 0, max(self._index.last_mtime - 1, 0))
+
+    # -- what a client does
+
+    def close(self, reading: Reading) -> None:
+        """The client closed the file: its ranges count, and may be the receipt."""
+        self._record([reading.end(is_clean=True)])
+
+    def abandon(self, readings: Iterable[Reading]) -> None:
+        """The connection went with these files open: recorded as partial reads."""
+        self._record([reading.end(is_clean=False) for reading in readings])
+
+    def _record(self, reads: list[receipts.Read]) -> None:
+        received = self._write(lambda tx: receipts.record_reads(tx, self._folder_id, self._who, reads))
+        self._index.apply(received)
+        for item in received:
+            log.info("entry.received", entry=item.id, folder=self._folder_id, sequence=item.sequence)
+
+    def remove(self, path: str) -> None:
+        """Take a file out of the inbox, for good. It stays in the archive."""
+        item = self._movable(path)
+        removal = self._write(lambda tx: entries.remove(tx, self._folder_id, self._who, item))
+        self._index.apply([removal.item])
+        facts = {"entry": item.id, "folder": self._folder_id, "sequence": item.sequence, "session": self.session.id}
+        if removal.is_unread:
+            log.warning("entry.removed_unread", **facts)
+        else:
+            log.info("entry.removed", **facts)
+
+    def rename(self, path: str, target: str) -> None:
+        """Move a file's name inside the home; onto itself it stays."""
+        item = self._movable(path)
+        if path == target:
+            return
+        if target in _FIXED:
+            raise Conflict("there is a folder of that name already", code="exists")
+        after = self._write(lambda tx: entries.rename(tx, self._folder_id, self._who, item, target))
+        self._index.apply([after])
+        log.info("entry.renamed", entry=item.id, folder=self._folder_id, session=self.session.id)
+
+    def make_directory(self, path: str) -> None:
+        """A folder under the inbox, in this client's view only."""
+        self._index.refresh()
+        if self._exists(path):
+            raise Conflict("it exists already", code="exists")
+        self._write(lambda tx: entries.make_directory(tx, self._folder_id, path, self._max_directories))
+        self._index.expire()
+
+    def remove_directory(self, path: str) -> None:
+        """Remove a folder that the client made; Conflict when something is in it."""
+        self._index.refresh()
+        if self._find(path) is not None:
+            raise Conflict("this is a file")
+        self._directory(path)
+        if path in _FIXED or paths.is_archive(path):
+            raise Denied("this folder is the gateway's own")
+        self._write(lambda tx: entries.remove_directory(tx, self._folder_id, path))
+        self._index.expire()
+
+    def _movable(self, path: str) -> Item:
+        self._index.refresh()
+        item = self._find(path)
+        if item is None:
+            self._directory(path)
+            raise Refused("folders stay where they are")
+        if paths.is_archive(path):
+            raise Denied("the archive cannot be changed")
+        return item
+
+    def _exists(self, path: str) -> bool:
+        try:
+            self.stat(path)
+        except NotFound:
+            return False
+        return True
+
+    def _write(self, step: Callable[[Transaction], T]) -> T:
+        return self._db.write(step)

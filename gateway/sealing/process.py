@@ -1,0 +1,222 @@
+"""What the worker processes run: seal and verify one file, or stamp one. Paths in, facts out; no database, no socket.
+
+`start` runs once in each process and never fails, so that a key that is missing today is a reason to wait and
+not a dead worker: key and roots are loaded at the first document, and again at the next as long as they cannot
+be used. A new PKCS#12 file in the place of one that expired is therefore enough.
+
+Unavailable: no usable key, no time-stamp, no room for the result; the document waits. Refused: the document
+cannot be sealed, or what came out did not verify. NotFound: the source is gone.
+"""
+
+import datetime as dt
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from .. import clock
+from ..config import SealSettings
+from ..errors import ConfigError, NotFound, Refused, Unavailable
+from ..keys.load import SigningKey, load_pkcs12
+from ..keys.trust import Trust, load_certificates
+from . import document, duplicate, pades
+from .validate import IssuerSeal, full_validate, verify_issuer_seal
+from .verify import certificate_facts, verify
+
+
+@dataclass(frozen=True)
+class SealSetup:
+    """What a worker needs of the settings; it is sent to the process once."""
+
+    certificate: Path | None
+    password_file: Path | None
+    trust: tuple[Path, ...]
+    issuer_certificates: tuple[Path, ...]
+    reason: str
+    verify_sample: int
+    level: str
+
+    @classmethod
+    def of(cls, settings: SealSettings) -> "SealSetup":
+        """From the section [seal]."""
+        return cls(
+            settings.certificate,
+            settings.password_file,
+            settings.trust,
+            settings.issuer_certificates,
+            settings.reason,
+            settings.verify_sample,
+            settings.level,
+        )
+
+
+@dataclass(frozen=True)
+class SealResult:
+    """One sealed document; the facts of its row in the table `seal`, and its size.
+
+    `made_by`: `gateway`, or `issuer` when it arrived sealed and was kept as it is: then `sha256` is the source's
+    and the target was not written.
+    """
+
+    sha256: str
+    size: int
+    level: str
+    made_by: str
+    signer: str
+    signer_issuer: str
+    signer_serial: str
+    certificate_sha256: str
+    sealed_at: dt.datetime
+    verification: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """What a setup's paths hold."""
+
+    key: SigningKey | None
+    trust: Trust
+    issuer_certificates: tuple[x509.Certificate, ...]
+
+
+class _Worker:
+    """The state of one process: its setup, the keys once they were loaded, how many documents it sealed."""
+
+    def __init__(self, setup: SealSetup) -> None:
+        self.setup = setup
+        self._keys: _Keys | None = None
+        self._sealed = 0
+
+    def seal(self, source: Path, target: Path) -> SealResult:
+        if self.setup.level != "B-B":
+            raise Unavailable(f"level {self.setup.level} is set and no time-stamp could be had", code="no_timestamp")
+        received, now = _read(source), clock.now()
+        with document.opened(received) as pdf:
+            arrived_signed = bool(document.signatures(received, pdf))
+        keys = self._load()
+        if arrived_signed:
+            by_issuer = verify_issuer_seal(received, keys.issuer_certificates, keys.trust, now)
+            if by_issuer is not None:
+                return _kept(received, by_issuer)
+        key = self._usable_key(keys, now)
+        _write(target, pades.seal(received, key, self.setup.reason, now))
+        sealed = _read(target)
+        record = verify(sealed, received, (key.certificate, *key.chain), keys.trust, now)
+        if arrived_signed or self._sealed % self.setup.verify_sample == 0:
+            record["full_validation"] = full_validate(sealed, keys.trust, now)
+        self._sealed += 1
+        return _result(sealed, "B-B", "gateway", key.certificate, now, record)
+
+    def _load(self) -> _Keys:
+        if self._keys is None:
+            try:
+                self._keys = _load(self.setup)
+            except ConfigError as error:
+                raise Unavailable(_without_folder(error), code="no_key") from None
+        return self._keys
+
+    def _usable_key(self, keys: _Keys, now: dt.datetime) -> SigningKey:
+        if keys.key is None:
+            raise Unavailable("no key to seal with is configured", code="no_key")
+        try:
+            keys.key.check(now)
+            keys.trust.validate(keys.key.certificate, keys.key.chain, now)
+        except Unavailable:
+            self._keys = None  # the file may be replaced by then
+            raise
+        except Refused as error:
+            self._keys = None
+            raise Unavailable(f"the seal's own certificate: {error.message}", code="no_key") from None
+        return keys.key
+
+
+_worker: _Worker | None = None
+
+
+def start(setup: SealSetup) -> None:
+    """Prepare this process; to be called once, before anything else here."""
+    global _worker
+    logging.getLogger("pyhanko").setLevel(logging.ERROR)  # its warnings, tracebacks included, are in our verdicts
+    _worker = _Worker(setup)
+
+
+def seal_file(source: str, target: str) -> SealResult:
+    """Seal the document at `source` into `target` (fsynced), unless it is the issuer's already; verify it.
+
+    What is verified is what was written, read again. The first document of a process, one in `verify_sample`,
+    and each that carries somebody's signature also go through pyHanko's validator.
+    """
+    if _worker is None:
+        raise RuntimeError("start() was not called in this process")
+    return _worker.seal(Path(source), Path(target))
+
+
+def stamp_file(source: str, target: str, sha256: str, language: str) -> tuple[str, int]:
+    """Write the duplicate of the document at `source`, whose SHA-256 it names, to `target` (fsynced).
+
+    Its own SHA-256, and its size in bytes.
+    """
+    stamped = duplicate.stamp(_read(Path(source)), sha256, language)
+    _write(Path(target), stamped)
+    return hashlib.sha256(stamped).hexdigest(), len(stamped)
+
+
+def _load(setup: SealSetup) -> _Keys:
+    key = None if setup.certificate is None else load_pkcs12(setup.certificate, setup.password_file)
+    issuers = tuple(one for path in setup.issuer_certificates for one in load_certificates(path))
+    return _Keys(key, Trust.load(setup.trust), issuers)
+
+
+def _without_folder(error: ConfigError) -> str:
+    path = Path(str(error.facts["where"]))
+    return error.message.replace(str(path), path.name)
+
+
+def _kept(received: bytes, seal: IssuerSeal) -> SealResult:
+    return _result(received, seal.level, "issuer", seal.certificate, seal.sealed_at, seal.record)
+
+
+def _result(
+    sealed: bytes,
+    level: str,
+    made_by: str,
+    certificate: x509.Certificate,
+    sealed_at: dt.datetime,
+    record: dict[str, Any],
+) -> SealResult:
+    facts = certificate_facts(certificate)
+    return SealResult(
+        sha256=hashlib.sha256(sealed).hexdigest(),
+        size=len(sealed),
+        level=level,
+        made_by=made_by,
+        signer=facts["subject"],
+        signer_issuer=facts["issuer"],
+        signer_serial=facts["serial"],
+        certificate_sha256=facts["certificate_sha256"],
+        sealed_at=sealed_at,
+        verification=record,
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise NotFound("the document's bytes are missing", code="bytes_missing") from None
+    except OSError as error:
+        raise Unavailable(f"the document's bytes cannot be read: {error.strerror}") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise Unavailable(f"the result cannot be written: {error.strerror}") from None

@@ -1,0 +1,220 @@
+"""Seal what was accepted: claim, seal and verify in worker processes, keep the bytes, then one transaction.
+
+A batch of documents, in the order of their acceptance, becomes SEALED with its seals, its planned deliveries and
+its evidence together. Without a valid key, or a time-stamp where one is required, documents become WAITING,
+visibly, and are looked at again later; nothing is sealed below the level set. A document whose worker dies, whose
+seal does not verify or whose bytes are missing goes to quarantine alone.
+"""
+
+import asyncio
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlmodel import col, select
+
+from .. import clock
+from ..config import SealSettings
+from ..delivery import plan
+from ..domain.documents import Document, Seal
+from ..domain.states import DocumentState, advance_document
+from ..errors import NotFound, Refused, Unavailable
+from ..evidence import Fact, canonical, record_all
+from ..pools import ThreadPool, WorkerDied, WorkerProcesses
+from ..store import database
+from ..store.blobs import Blob, Blobs
+from ..store.database import Database, Transaction
+from . import process
+
+log = structlog.get_logger(__name__)
+_LEASE = dt.timedelta(minutes=10)
+_WAIT = dt.timedelta(seconds=30)  # between looks at a key or an authority that is away
+
+
+@dataclass(frozen=True)
+class _Sealed:
+    """A document's seal, its bytes already kept."""
+
+    document: Document
+    seal: process.SealResult
+    blob: Blob
+
+
+@dataclass(frozen=True)
+class _NotSealed:
+    """Why a document has no seal; `event` is its move: blocked or quarantined."""
+
+    document: Document
+    event: str
+    reason: str
+
+
+class Sealer:
+    """The sealing worker's turn."""
+
+    def __init__(
+        self,
+        settings: SealSettings,
+        db: Database,
+        blobs: Blobs,
+        workers: WorkerProcesses,
+        pool: ThreadPool,
+        wake_delivery: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._db = db
+        self._blobs = blobs
+        self._workers = workers
+        self._pool = pool
+        self._wake_delivery = wake_delivery
+        self._owner = clock.new_id("own")
+
+    async def turn(self) -> int:
+        """How many documents it dealt with; 0 when none is due."""
+        documents = await self._pool.run(self._db.write, self._claim)
+        if not documents:
+            return 0
+        results = await asyncio.gather(*(self._seal(document) for document in documents))
+        await self._pool.run(self._db.write, lambda tx: self._settle(tx, results))
+        self._wake_delivery()
+        return len(documents)
+
+    def _claim(self, tx: Transaction) -> list[Document]:
+        now = database.now(tx)
+        documents = tx.exec(
+            select(Document)
+            .where(
+                col(Document.due_at) <= now,
+                col(Document.lease_until).is_(None)
+                | (col(Document.lease_until) < now)
+                | (Document.lease_owner == self._owner),
+            )
+            .order_by(col(Document.due_at), col(Document.id))
+            .limit(self._settings.batch)
+            .with_for_update(skip_locked=True)
+        ).all()
+        tx.execute(
+            sa.update(Document)
+            .where(col(Document.id).in_([d.id for d in documents]))
+            .values(lease_owner=self._owner, lease_until=now + _LEASE)
+        )
+        return list(documents)
+
+    async def _seal(self, document: Document) -> _Sealed | _NotSealed:
+        target = self._blobs.scratch()
+        try:
+            source = await self._pool.run(self._blobs.path, document.received_sha256)
+            seal = await self._workers.run(process.seal_file, str(source), str(target))
+            if seal.sha256 == document.received_sha256:
+                blob = Blob(document.received_sha256, document.received_size)
+            else:
+                blob = await self._pool.run(self._adopt, target, seal)
+            return _Sealed(document, seal, blob)
+        except Unavailable as error:
+            return _NotSealed(document, "blocked", error.message)
+        except NotFound:
+            return _NotSealed(document, "quarantined", "its bytes are missing from the store")
+        except (Refused, WorkerDied) as error:
+            return _NotSealed(document, "quarantined", error.message)
+        finally:
+            target.unlink(missing_ok=True)
+
+    def _adopt(self, target: Path, seal: process.SealResult) -> Blob:
+        blob = self._blobs.adopt(target)
+        if blob.sha256 != seal.sha256:
+            raise Refused("the sealed bytes changed between the worker and the store", code="handover")
+        return blob
+
+    def _settle(self, tx: Transaction, results: Sequence[_Sealed | _NotSealed]) -> None:
+        now = database.now(tx)
+        ours = self._still_ours(tx, [result.document.id for result in results])
+        results = [result for result in results if result.document.id in ours]
+        sealed = [result for result in results if isinstance(result, _Sealed)]
+        facts = [_fact(result) for result in results]
+        for result in results:
+            _move(result, now)
+        if results:
+            tx.execute(_UPDATE, [_row(result.document) for result in results])
+        if sealed:
+            tx.execute(sa.insert(Seal), [_seal_row(result) for result in sealed])
+        record_all(tx, [fact for fact in facts if fact is not None])
+        plan.plan(tx, [result.document for result in sealed], now)
+
+    def _still_ours(self, tx: Transaction, ids: Sequence[str]) -> set[str]:
+        """Those not withdrawn, replaced or taken over meanwhile."""
+        query = select(Document.id).where(
+            col(Document.id).in_(ids),
+            Document.lease_owner == self._owner,
+            col(Document.state).in_((DocumentState.RECEIVED, DocumentState.WAITING)),
+        )
+        return set(tx.exec(query.with_for_update()).all())
+
+
+_UPDATE = (
+    sa.update(Document.__table__)  # type: ignore[attr-defined]
+    .where(sa.column("id") == sa.bindparam("document_id"))
+    .values(
+        state=sa.bindparam("new_state"),
+        state_reason=sa.bindparam("new_reason"),
+        sealed_sha256=sa.bindparam("new_sealed_sha256"),
+        sealed_size=sa.bindparam("new_sealed_size"),
+        due_at=sa.bindparam("new_due_at"),
+        lease_owner=None,
+        lease_until=None,
+        updated_at=sa.bindparam("new_updated_at"),
+        row_version=sa.column("row_version") + 1,
+    )
+)
+
+
+def _row(document: Document) -> dict[str, Any]:
+    return {
+        "document_id": document.id,
+        "new_state": document.state,
+        "new_reason": document.state_reason,
+        "new_sealed_sha256": document.sealed_sha256,
+        "new_sealed_size": document.sealed_size,
+        "new_due_at": document.due_at,
+        "new_updated_at": document.updated_at,
+    }
+
+
+def _move(result: _Sealed | _NotSealed, now: dt.datetime) -> None:
+    document = result.document
+    if isinstance(result, _Sealed):
+        document.state = advance_document(document.state, "sealed")
+        document.state_reason, document.due_at = "", None
+        document.sealed_sha256, document.sealed_size = result.blob.sha256, result.blob.size
+    else:
+        document.state = advance_document(document.state, result.event)
+        document.state_reason = result.reason[:1000]
+        document.due_at = now + _WAIT if result.event == "blocked" else None
+    document.updated_at = now
+
+
+def _fact(result: _Sealed | _NotSealed) -> Fact | None:
+    document = result.document
+    if isinstance(result, _Sealed):
+        facts = asdict(result.seal)
+        verification = canonical(facts.pop("verification"))  # whole in the seal's row, by digest in the record
+        facts["verification_sha256"] = hashlib.sha256(verification.encode()).hexdigest()
+        log.info("document.sealed", document=document.id, level=result.seal.level)
+        return Fact("document.sealed", document.id, document.id, facts)
+    if result.event == "blocked":
+        if document.state is DocumentState.WAITING and document.state_reason == result.reason:
+            return None  # said already; it is looked at every half minute
+        log.warning("document.waiting", document=document.id, cause=result.reason)
+        return Fact("document.waiting", document.id, document.id, {"reason": result.reason})
+    log.error("document.quarantined", document=document.id, cause=result.reason)
+    return Fact("document.quarantined", document.id, document.id, {"reason": result.reason})
+
+
+def _seal_row(result: _Sealed) -> dict[str, Any]:
+    row = asdict(result.seal) | {"document_id": result.document.id}
+    del row["size"]  # stands in the document's row
+    return row

@@ -1,0 +1,300 @@
+"""SFTP version 3 (draft-ietf-secsh-filexfer-02) over a Visit, without I/O: a request in, an answer out.
+
+An answer is bytes, or a Call for what can wait for the database: the channel runs it elsewhere and brings the
+outcome to `finish`. The caller answers requests one after the other, in their order; so a READ sees what an
+earlier request did, and a CLOSE comes after every byte before it.
+
+Clients read, remove, rename, and make folders under inbox/. Changes of metadata are accepted and ignored, as
+ERPs send them after each transfer. Writing is refused, links do not exist. Names of OpenSSH's extensions are
+answered where they mean something here. Every error becomes a status by the one table below.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from .. import clock
+from ..dropfolder import paths
+from ..dropfolder.nodes import Listing, Node, Reading
+from ..dropfolder.visit import Visit
+from ..errors import Conflict, Denied, GatewayError, NotFound, Refused, Unavailable
+from . import sftp_packets as wire
+from .sftp_packets import Fields, Malformed, Request, Status, Type
+
+log = structlog.get_logger(__name__)
+
+MAX_READ = 255 * 1024  # a whole answer stays under what OpenSSH's client accepts
+NAMES_A_PACKET = 100
+_READ_ONLY = 0x1  # SSH_FXF_READ, section 6.3
+
+STATUS: dict[type[GatewayError], Status] = {
+    NotFound: Status.NO_SUCH_FILE,
+    Denied: Status.PERMISSION_DENIED,
+    Refused: Status.FAILURE,
+    Conflict: Status.FAILURE,
+    Unavailable: Status.FAILURE,
+}
+EXTENSIONS = (
+    (b"posix-rename@openssh.com", b"1"),
+    (b"statvfs@openssh.com", b"2"),
+    (b"fstatvfs@openssh.com", b"2"),
+    (b"fsync@openssh.com", b"1"),
+    (b"lsetstat@openssh.com", b"1"),
+    (b"limits@openssh.com", b"1"),
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Something to run where it may wait; `answer` makes the answer of its result."""
+
+    request_id: bytes
+    run: Callable[[], Any]
+    answer: Callable[[Any], bytes]
+
+
+Handle = Reading | Listing
+Answer = bytes | Call
+
+
+class Engine:
+    """The handles of one channel, and what each request does."""
+
+    def __init__(self, visit: Visit, begin: Callable[[], None], max_handles: int) -> None:
+        """`begin` opens the session's record; VERSION is answered only after it."""
+        self._visit = visit
+        self._begin = begin
+        self._max_handles = max_handles
+        self._handles: dict[bytes, Handle] = {}
+        self._next_handle = 0
+        self._is_begun = False
+
+    @property
+    def open_files(self) -> int:
+        """Files that the client holds open."""
+        return sum(isinstance(handle, Reading) for handle in self._handles.values())
+
+    def leave(self) -> list[Reading]:
+        """The files that were never closed, for `Visit.abandon`; the engine holds nothing any more."""
+        readings = [handle for handle in self._handles.values() if isinstance(handle, Reading)]
+        self._handles.clear()
+        return readings
+
+    def answer(self, request: Request) -> Answer:
+        """The answer to one request. Malformed: this client does not speak SFTP."""
+        kind = request.body[0]
+        if not self._is_begun:
+            return self._init(request)
+        request_id = request.body[1:5]
+        if len(request_id) < 4 or kind == Type.INIT:
+            raise Malformed
+        try:
+            if not request.is_whole:
+                raise Refused("this request is too long", code="packet_too_long")
+            handler = _HANDLERS.get(kind)
+            if handler is None:
+                return wire.status(request_id, Status.OP_UNSUPPORTED, "this operation does not exist here")
+            return handler(self, request_id, Fields(request.body, 5))
+        except Malformed:
+            return wire.status(request_id, Status.BAD_MESSAGE, "this request cannot be read")
+        except Exception as error:  # noqa: BLE001 - whatever happens, a request has an answer
+            return failure(request_id, error)
+
+    def finish(self, call: Call, result: Any) -> bytes:
+        """The answer to a Call that returned."""
+        try:
+            return call.answer(result)
+        except Exception as error:  # noqa: BLE001 - as above
+            return failure(call.request_id, error)
+
+    def _init(self, request: Request) -> Answer:
+        if request.body[0] != Type.INIT or Fields(request.body, 1).u32() < wire.VERSION:
+            raise Malformed
+        self._is_begun = True
+        return Call(b"", self._begin, lambda _: wire.version(EXTENSIONS))
+
+    # -- questions
+
+    def _ask(
+        self, request_id: bytes, path: str, question: Callable[[str], Any], answer: Callable[[Any], bytes]
+    ) -> Answer:
+        if self._visit.is_at_hand(path):
+            return answer(question(path))
+        return Call(request_id, lambda: self._visit.ask(question, path), answer)
+
+    def _stat(self, request_id: bytes, fields: Fields) -> Answer:
+        path = paths.normalise(fields.string())
+        return self._ask(
+            request_id, path, self._visit.stat, lambda node: wire.packet(Type.ATTRS, request_id, wire.attrs(node))
+        )
+
+    def _fstat(self, request_id: bytes, fields: Fields) -> Answer:
+        handle = self._handle(fields)
+        is_directory = isinstance(handle, Listing)
+        size, mtime = (0, 0) if isinstance(handle, Listing) else (handle.item.size, handle.item.mtime)
+        return wire.packet(Type.ATTRS, request_id, wire.attrs(Node("", is_directory, size, mtime)))
+
+    def _realpath(self, request_id: bytes, fields: Fields) -> Answer:
+        path = paths.normalise(fields.string())
+        return wire.packet(Type.NAME, request_id, wire.path_name(path))
+
+    def _open(self, request_id: bytes, fields: Fields) -> Answer:
+        path, flags = paths.normalise(fields.string()), fields.u32()
+        if flags != _READ_ONLY:
+            raise Denied("this folder is for reading")
+        self._check_room()
+        return self._ask(request_id, path, self._visit.open, lambda reading: self._add(request_id, reading))
+
+    def _opendir(self, request_id: bytes, fields: Fields) -> Answer:
+        path = paths.normalise(fields.string())
+        self._check_room()
+        return self._ask(request_id, path, self._visit.listing, lambda listing: self._add(request_id, listing))
+
+    # -- handles
+
+    def _check_room(self) -> None:
+        if len(self._handles) >= self._max_handles:
+            raise Unavailable(f"at most {self._max_handles} files and folders can be open at once")
+
+    def _add(self, request_id: bytes, handle: Handle) -> bytes:
+        self._next_handle += 1
+        key = self._next_handle.to_bytes(8, "big")
+        self._handles[key] = handle
+        return wire.packet(Type.HANDLE, request_id, wire.string(key))
+
+    def _handle(self, fields: Fields) -> Handle:
+        handle = self._handles.get(fields.string())
+        if handle is None:
+            raise Refused("no such handle", code="handle")
+        return handle
+
+    def _read(self, request_id: bytes, fields: Fields) -> Answer:
+        handle, offset, size = self._handle(fields), fields.u64(), fields.u32()
+        if not isinstance(handle, Reading):
+            raise Refused("this is a folder", code="handle")
+        data = handle.read(offset, min(size, MAX_READ))
+        if not data:
+            return wire.status(request_id, Status.EOF, "end of file")
+        return wire.packet(Type.DATA, request_id, len(data).to_bytes(4, "big"), data)
+
+    def _readdir(self, request_id: bytes, fields: Fields) -> Answer:
+        handle = self._handle(fields)
+        if not isinstance(handle, Listing):
+            raise Refused("this is a file", code="handle")
+        nodes = handle.take(NAMES_A_PACKET)
+        if not nodes:
+            return wire.status(request_id, Status.EOF, "end of list")
+        return wire.packet(Type.NAME, request_id, wire.names(nodes, clock.now().timestamp()))
+
+    def _close(self, request_id: bytes, fields: Fields) -> Answer:
+        key = fields.string()
+        handle = self._handles.pop(key, None)
+        if handle is None:
+            raise Refused("no such handle", code="handle")
+        if isinstance(handle, Reading):
+            reading = handle
+            return self._do(request_id, lambda: self._visit.close(reading))
+        if self._visit.has_seen_news:
+            return self._do(request_id, self._visit.record_shown)
+        return wire.status(request_id, Status.OK)
+
+    # -- what a client does
+
+    def _do(self, request_id: bytes, run: Callable[[], None]) -> Call:
+        return Call(request_id, run, lambda _: wire.status(request_id, Status.OK))
+
+    def _remove(self, request_id: bytes, fields: Fields) -> Answer:
+        path = paths.normalise(fields.string())
+        return self._do(request_id, lambda: self._visit.remove(path))
+
+    def _rename(self, request_id: bytes, fields: Fields) -> Answer:
+        path, target = paths.normalise(fields.string()), paths.normalise(fields.string())
+        return self._do(request_id, lambda: self._visit.rename(path, target))
+
+    def _mkdir(self, request_id: bytes, fields: Fields) -> Answer:
+        path = paths.normalise(fields.string())
+        return self._do(request_id, lambda: self._visit.make_directory(path))
+
+    def _rmdir(self, request_id: bytes, fields: Fields) -> Answer:
+        path = paths.normalise(fields.string())
+        return self._do(request_id, lambda: self._visit.remove_directory(path))
+
+    def _setstat(self, request_id: bytes, fields: Fields) -> Answer:
+        path = paths.normalise(fields.string())
+        return self._ask(request_id, path, self._visit.stat, lambda _: wire.status(request_id, Status.OK))
+
+    def _fsetstat(self, request_id: bytes, fields: Fields) -> Answer:
+        self._handle(fields)
+        return wire.status(request_id, Status.OK)
+
+    def _write(self, request_id: bytes, fields: Fields) -> Answer:
+        raise Denied("this folder is for reading")
+
+    # -- extensions of OpenSSH (its PROTOCOL file, section 4)
+
+    def _extended(self, request_id: bytes, fields: Fields) -> Answer:
+        handler = _EXTENDED.get(fields.string())
+        if handler is None:
+            return wire.status(request_id, Status.OP_UNSUPPORTED, "this extension does not exist here")
+        return handler(self, request_id, fields)
+
+    def _limits(self, request_id: bytes, _fields: Fields) -> Answer:
+        limits = struct.pack(">QQQQ", wire.MAX_PACKET, MAX_READ, MAX_READ, self._max_handles)
+        return wire.packet(Type.EXTENDED_REPLY, request_id, limits)
+
+    def _statvfs(self, request_id: bytes, fields: Fields) -> Answer:
+        path = paths.normalise(fields.string())
+        return self._ask(request_id, path, self._visit.stat, lambda _: _space(request_id))
+
+    def _fstatvfs(self, request_id: bytes, fields: Fields) -> Answer:
+        self._handle(fields)
+        return _space(request_id)
+
+
+def _space(request_id: bytes) -> bytes:
+    """A file system that is full: nothing can be written. It tells nothing of the host's disk."""
+    block, blocks, free, name_max, no_set_uid = 4096, 1 << 30, 0, 255, 0x2
+    values = (block, block, blocks, free, free, blocks, free, free, 0, no_set_uid, name_max)
+    return wire.packet(Type.EXTENDED_REPLY, request_id, struct.pack(">11Q", *values))
+
+
+def failure(request_id: bytes, error: Exception) -> bytes:
+    """The status of an error; one that nobody foresaw is logged and told to nobody."""
+    for kind in type(error).__mro__:
+        if kind in STATUS and isinstance(error, GatewayError):
+            return wire.status(request_id, STATUS[kind], error.message)
+    log.error("sftp.failed", cause=repr(error), exc_info=error)
+    return wire.status(request_id, Status.FAILURE, "the gateway could not do this; it has been noted")
+
+
+_Handler = Callable[[Engine, bytes, Fields], Answer]
+_HANDLERS: dict[int, _Handler] = {
+    Type.OPEN: Engine._open,
+    Type.CLOSE: Engine._close,
+    Type.READ: Engine._read,
+    Type.WRITE: Engine._write,
+    Type.LSTAT: Engine._stat,
+    Type.FSTAT: Engine._fstat,
+    Type.SETSTAT: Engine._setstat,
+    Type.FSETSTAT: Engine._fsetstat,
+    Type.OPENDIR: Engine._opendir,
+    Type.READDIR: Engine._readdir,
+    Type.REMOVE: Engine._remove,
+    Type.MKDIR: Engine._mkdir,
+    Type.RMDIR: Engine._rmdir,
+    Type.REALPATH: Engine._realpath,
+    Type.STAT: Engine._stat,
+    Type.RENAME: Engine._rename,
+    Type.EXTENDED: Engine._extended,
+}
+_EXTENDED: dict[bytes, _Handler] = {
+    b"posix-rename@openssh.com": Engine._rename,  # overwrites elsewhere; here nothing ever does
+    b"statvfs@openssh.com": Engine._statvfs,
+    b"fstatvfs@openssh.com": Engine._fstatvfs,
+    b"fsync@openssh.com": Engine._fsetstat,
+    b"lsetstat@openssh.com": Engine._setstat,
+    b"limits@openssh.com": Engine._limits,
+}

@@ -1,0 +1,206 @@
+"""The bytes of SFTP version 3 (draft-ietf-secsh-filexfer-02): packets to take apart and to build. No I/O.
+
+A packet is its length (uint32), its type (byte), and, but for INIT and VERSION, the request's id (uint32). What
+cannot be taken apart raises Malformed; a packet over MAX_PACKET is skipped without being kept.
+"""
+
+import stat
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ..dropfolder.nodes import Node
+
+VERSION = 3
+MAX_PACKET = 256 * 1024  # as OpenSSH
+MAX_SKIPPED = 16 * 1024 * 1024  # a "length" beyond it is no SFTP at all
+
+FILE_MODE = stat.S_IFREG | 0o440
+DIRECTORY_MODE = stat.S_IFDIR | 0o750
+_ATTRS = struct.Struct(">IQIIIII")
+_ATTRS_FLAGS = 0x1 | 0x2 | 0x4 | 0x8  # size, uid and gid, permissions, times
+_U32 = struct.Struct(">I")
+_U64 = struct.Struct(">Q")
+_HALF_A_YEAR = 183 * 86400
+
+
+class Type(IntEnum):
+    """Packet types, section 3."""
+
+    INIT = 1
+    VERSION = 2
+    OPEN = 3
+    CLOSE = 4
+    READ = 5
+    WRITE = 6
+    LSTAT = 7
+    FSTAT = 8
+    SETSTAT = 9
+    FSETSTAT = 10
+    OPENDIR = 11
+    READDIR = 12
+    REMOVE = 13
+    MKDIR = 14
+    RMDIR = 15
+    REALPATH = 16
+    STAT = 17
+    RENAME = 18
+    READLINK = 19
+    SYMLINK = 20
+    STATUS = 101
+    HANDLE = 102
+    DATA = 103
+    NAME = 104
+    ATTRS = 105
+    EXTENDED = 200
+    EXTENDED_REPLY = 201
+
+
+class Status(IntEnum):
+    """Status codes, section 7."""
+
+    OK = 0
+    EOF = 1
+    NO_SUCH_FILE = 2
+    PERMISSION_DENIED = 3
+    FAILURE = 4
+    BAD_MESSAGE = 5
+    OP_UNSUPPORTED = 8
+
+
+class Malformed(Exception):
+    """A packet whose fields do not fit its length."""
+
+
+class Fields:
+    """The fields of one packet, taken one after the other."""
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self._data = data
+        self._position = position
+
+    def u32(self) -> int:
+        """A uint32."""
+        return int(self._unpack(_U32))
+
+    def u64(self) -> int:
+        """A uint64."""
+        return int(self._unpack(_U64))
+
+    def string(self) -> bytes:
+        """A string: uint32 length, bytes."""
+        length = self.u32()
+        end = self._position + length
+        if end > len(self._data):
+            raise Malformed
+        value, self._position = self._data[self._position : end], end
+        return value
+
+    def _unpack(self, form: struct.Struct) -> int:
+        try:
+            (value,) = form.unpack_from(self._data, self._position)
+        except struct.error:
+            raise Malformed from None
+        self._position += form.size
+        return int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One packet: `body` begins with the type; `is_whole` is False for one that was too long to keep."""
+
+    body: bytes
+    is_whole: bool = True
+
+
+class Splitter:
+    """Cuts the stream of a channel into packets."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._skip = 0
+
+    def feed(self, data: bytes) -> Iterator[Request]:
+        """The packets that are complete with these bytes. Malformed: this is not SFTP."""
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        buffer = self._buffer + data if self._buffer else data
+        start = 0
+        while (request := self._cut(buffer, start)) is not None:
+            body, start = request
+            yield body
+        self._buffer = buffer[start:]
+
+    def _cut(self, buffer: bytes, start: int) -> tuple[Request, int] | None:
+        if len(buffer) - start < 4:
+            return None
+        (length,) = _U32.unpack_from(buffer, start)
+        end = start + 4 + length
+        if not 1 <= length <= MAX_SKIPPED:
+            raise Malformed
+        if length > MAX_PACKET and len(buffer) - start >= 9:
+            # Kept is what an answer needs: type and id. The rest is counted away.
+            self._skip = max(end - len(buffer), 0)
+            return Request(buffer[start + 4 : start + 9], is_whole=False), min(end, len(buffer))
+        if end > len(buffer):
+            return None
+        return Request(buffer[start + 4 : end]), end
+
+
+def packet(kind: Type, *parts: bytes) -> bytes:
+    """A whole packet of these parts."""
+    body = b"".join(parts)
+    return _U32.pack(len(body) + 1) + bytes((kind,)) + body
+
+
+def string(value: bytes) -> bytes:
+    """A string field."""
+    return _U32.pack(len(value)) + value
+
+
+def version(extensions: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The answer to INIT."""
+    pairs = (string(name) + string(value) for name, value in extensions)
+    return packet(Type.VERSION, _U32.pack(VERSION), *pairs)
+
+
+def status(request_id: bytes, code: Status, message: str = "") -> bytes:
+    """A status with its text, in no language in particular."""
+    return packet(Type.STATUS, request_id, _U32.pack(code), string(message.encode()), string(b""))
+
+
+def attrs(node: Node) -> bytes:
+    """Size, owner (0), permissions with the file's type, times. A folder has size 0."""
+    mode = DIRECTORY_MODE if node.is_directory else FILE_MODE
+    mtime = min(node.mtime, 0xFFFFFFFF)
+    return _ATTRS.pack(_ATTRS_FLAGS, node.size, 0, 0, mode, mtime, mtime)
+
+
+def names(nodes: Iterable[Node], now: float) -> bytes:
+    """The body of NAME: count, then file name, long name and attrs of each."""
+    entries = [_name(node, now) for node in nodes]
+    return _U32.pack(len(entries)) + b"".join(entries)
+
+
+def _name(node: Node, now: float) -> bytes:
+    name = node.name.encode()
+    return string(name) + string(long_name(node, now)) + attrs(node)
+
+
+def long_name(node: Node, now: float) -> bytes:
+    """A line as of `ls -l`, in UTC; the owner is the gateway, never one of the host's."""
+    mode = "drwxr-x---" if node.is_directory else "-r--r-----"
+    at = time.gmtime(node.mtime)
+    form = "%b %d %H:%M" if 0 <= now - node.mtime < _HALF_A_YEAR else "%b %d  %Y"
+    line = f"{mode}    1 gateway  gateway  {node.size:>12d} {time.strftime(form, at)} {node.name}"
+    return line.encode()
+
+
+def path_name(path: str) -> bytes:
+    """The body of the NAME that answers REALPATH: one name, no attributes."""
+    value = string(path.encode())
+    return _U32.pack(1) + value + value + _U32.pack(0)

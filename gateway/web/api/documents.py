@@ -1,0 +1,343 @@
+"""Documents: hand in, find, read, explain."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from sqlalchemy.orm import defer
+from sqlmodel import col
+
+from ...access import Permission
+from ...domain.documents import Document, Seal
+from ...domain.parties import Company, Contract
+from ...domain.states import DocumentState, Kind, Nature
+from ...dossier import explain
+from ...errors import TooLarge
+from ...intake.receive import Outcome
+from ...store.database import Transaction
+from .. import content, idempotency, pages, problems, uploads, visible
+from ..calls import Answer, Call, replay, response
+from ..login import Needs
+from ..pages import Listing, Page
+
+routes = APIRouter(prefix="/documents", tags=["documents"])
+Reading = Annotated[Call, Depends(Needs(Permission.DOCUMENTS_READ))]
+Submitting = Annotated[Call, Depends(Needs(Permission.DOCUMENTS_SUBMIT))]
+Explaining = Annotated[Call, Depends(Needs(Permission.EVIDENCE_READ))]
+
+
+class SealShown(BaseModel):
+    """Who sealed a document and how."""
+
+    level: str = Field(description="PAdES level reached")
+    made_by: str = Field(description="gateway, or issuer: it arrived sealed")
+    signer: str
+    signer_serial: str
+    sealed_at: dt.datetime
+
+
+class DocumentShown(BaseModel):
+    """A document. Amounts are decimal strings; days are the issuer's."""
+
+    id: str
+    kind: Kind
+    number: str
+    issue_date: dt.date
+    type_code: str
+    seller: str
+    contract: str | None = Field(description="Its number")
+    siren: str | None = Field(description="Of the company that held the contract on the issue date")
+    client: str | None
+    currency: str
+    total: Decimal | None = Field(description="With VAT")
+    amount_due: Decimal | None
+    period_start: dt.date | None
+    period_end: dt.date | None
+    corrects: str = Field(description="Number of the invoice that this one corrects")
+    corrects_document: str | None
+    nature: Nature | None
+    nature_reason: str
+    state: DocumentState
+    state_reason: str
+    version: int
+    replaces: str | None
+    source: str = Field(description="The door it came by")
+    received_at: dt.datetime
+    received_sha256: str
+    received_size: int
+    sealed_sha256: str | None
+    sealed_size: int | None
+    seal: SealShown | None = None
+
+
+class Submitted(BaseModel):
+    """The answer to a document that was handed in. `outcome`: new, or again: the same bytes under the same number."""
+
+    id: str
+    number: str
+    outcome: str
+    state: DocumentState
+    nature: Nature | None
+    reason: str
+
+
+class DocumentFilter(Listing):
+    """Which documents; both ends of a period are inclusive."""
+
+    number: str | None = Field(None, max_length=40)
+    client: str | None = Field(None, max_length=40, description="Id of the client")
+    siren: str | None = Field(None, max_length=20, description="Of the company; `company` means the same")
+    company: str | None = Field(None, max_length=20)
+    contract: str | None = Field(None, max_length=40, description="Number of the contract")
+    nature: Nature | None = None
+    state: DocumentState | None = None
+    kind: Kind | None = None
+    issued_from: dt.date | None = None
+    issued_to: dt.date | None = None
+    received_from: dt.date | None = Field(None, description="The issuer's day")
+    received_to: dt.date | None = None
+
+
+FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "contentMediaType": "application/pdf", "description": "The PDF"},
+                        "sidecar": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "description": "Facts as JSON, all keys optional: kind, number, issue_date, type_code, "
+                            "contract, seller_siren, buyer_siren, currency, total, period_start, period_end, corrects",
+                        },
+                    },
+                },
+                "encoding": {"file": {"contentType": "application/pdf"}, "sidecar": {"contentType": "application/json"}},
+            }
+        },
+    }
+}
+
+
+@routes.post(
+    "",
+    status_code=201,
+    response_model=Submitted,
+    openapi_extra=FORM,
+    responses={200: {"model": Submitted, "description": "The same document again"}},
+)
+async def submit(call: Submitting) -> JSONResponse:
+    """Hand in one document.
+
+    The same number with the same bytes gets the same answer (200). With other bytes, or when a rule wants a person
+    to look, the document is kept in quarantine and answered 409 with its id.
+    """
+    key = call.idempotency_key()
+    call.parts.intake.require_space()
+    source = "submit" if call.is_local else "api"
+    upload = await _upload(call, source)
+    same = idempotency.digest("POST", call.request.url.path, upload.sha256.encode(), upload.sidecar or b"")
+    if key is not None and (kept := await _answered_before(call, key, same, upload)):
+        return replay(*kept)
+    outcome = await call.parts.intake.submit(upload.path, upload.sidecar, source, call.actor.id)
+    if outcome.outcome == "quarantined":
+        return problems.problem(409, "quarantined", outcome.reason, {"document": outcome.document_id})
+    answer = Answer(_submitted(outcome), status=201 if outcome.outcome == "new" else 200)
+    if key is not None:
+        # The document is in already: should this be lost, the same request is answered 200 instead of 201.
+        await call.parts.pool.run(call.parts.db.write, lambda tx: _keep(tx, call, key, same, answer))
+    created = response(answer)
+    created.headers["Location"] = f"{call.request.url.path}/{outcome.document_id}"
+    return created
+
+
+async def _upload(call: Call, source: str) -> uploads.Upload:
+    parts = call.parts
+    kind = call.request.headers.get("content-type", "")
+    limit = int(parts.settings.intake.max_megabytes * 1_000_000)
+    try:
+        return await uploads.read(kind, call.request.stream(), parts.blobs.scratch, limit, parts.pool)
+    except TooLarge as error:
+        await parts.intake.refuse(error, source, call.actor.id)
+        raise
+
+
+async def _answered_before(
+    call: Call, key: str, same: str, upload: uploads.Upload
+) -> tuple[int, dict[str, Any]] | None:
+    try:
+        kept = await call.read(lambda tx: idempotency.find(tx, call.actor.id, key, same))
+    except BaseException:
+        upload.path.unlink(missing_ok=True)
+        raise
+    if kept is not None:
+        upload.path.unlink(missing_ok=True)
+    return kept
+
+
+def _keep(tx: Transaction, call: Call, key: str, same: str, answer: Answer) -> None:
+    if idempotency.find(tx, call.actor.id, key, same) is None:
+        idempotency.keep(tx, call.actor.id, key, same, answer.status, answer.body)
+
+
+def _submitted(outcome: Outcome) -> dict[str, Any]:
+    return Submitted(
+        id=outcome.document_id,
+        number=outcome.number,
+        outcome=outcome.outcome,
+        state=outcome.state,
+        nature=outcome.nature,
+        reason=outcome.reason,
+    ).model_dump(mode="json")
+
+
+@routes.get("", response_model=Page[DocumentShown])
+async def find(call: Reading, wanted: Annotated[DocumentFilter, Query()]) -> dict[str, Any]:
+    """Documents, the last accepted first."""
+    return await call.read(lambda tx: _page(tx, call, wanted))
+
+
+def _page(tx: Transaction, call: Call, wanted: DocumentFilter) -> dict[str, Any]:
+    query = _select().where(visible.documents(call.actor), *_conditions(wanted, call))
+    if (after := wanted.after) is not None:
+        query = query.where(col(Document.id) < after)
+    rows, more = pages.cut(tx.execute(query.order_by(col(Document.id).desc()).limit(wanted.limit + 1)).all(), wanted)
+    return {
+        "items": [shown(*row) for row in rows],
+        "next_cursor": pages.encode(rows[-1][0].id) if more else None,
+    }
+
+
+def _select() -> "sa.Select[Any]":
+    return (
+        sa.select(Document, Contract.number, Company.siren, Seal)
+        .outerjoin(Contract, col(Contract.id) == col(Document.contract_id))
+        .outerjoin(Company, col(Company.id) == col(Document.company_id))
+        .outerjoin(Seal, col(Seal.document_id) == col(Document.id))
+        .options(defer(Document.facts), defer(Seal.verification))  # type: ignore[arg-type]
+    )
+
+
+def _conditions(wanted: DocumentFilter, call: Call) -> "list[sa.ColumnElement[bool]]":
+    siren = wanted.siren or wanted.company
+    zone = call.parts.settings.issuer.zone
+    pairs = (
+        (wanted.number, col(Document.number) == wanted.number),
+        (wanted.client, col(Document.client_id) == wanted.client),
+        (siren, col(Company.siren) == "".join((siren or "").split())),
+        (wanted.contract, col(Contract.number) == wanted.contract),
+        (wanted.nature, col(Document.nature) == wanted.nature),
+        (wanted.state, col(Document.state) == wanted.state),
+        (wanted.kind, col(Document.kind) == wanted.kind),
+        (wanted.issued_from, col(Document.issue_date) >= wanted.issued_from),
+        (wanted.issued_to, col(Document.issue_date) <= wanted.issued_to),
+    )
+    conditions = [condition for value, condition in pairs if value is not None]
+    if wanted.received_from is not None:
+        conditions.append(col(Document.received_at) >= dt.datetime.combine(wanted.received_from, dt.time(), zone))
+    if wanted.received_to is not None:
+        after = wanted.received_to + dt.timedelta(days=1)
+        conditions.append(col(Document.received_at) < dt.datetime.combine(after, dt.time(), zone))
+    return conditions
+
+
+def shown(document: Document, contract: str | None, siren: str | None, seal: Seal | None) -> dict[str, Any]:
+    """A document as the API shows it."""
+    return DocumentShown(
+        contract=contract,
+        siren=siren,
+        client=document.client_id,
+        amount_due=document.due,
+        corrects_document=document.corrects_id,
+        replaces=document.replaces_id,
+        seal=SealShown.model_validate(seal, from_attributes=True) if seal else None,
+        **{name: getattr(document, name) for name in _SAME},
+    ).model_dump(mode="json")
+
+
+_OTHERWISE = {"contract", "siren", "client", "amount_due", "corrects_document", "replaces", "seal"}
+_SAME = [name for name in DocumentShown.model_fields if name not in _OTHERWISE]
+
+
+@routes.get("/{document_id}", response_model=DocumentShown)
+async def one(call: Reading, document_id: str) -> JSONResponse:
+    """One document."""
+    return await call.show(lambda tx: answer(tx, visible.document(tx, call.actor, document_id)))
+
+
+def answer(tx: Transaction, document: Document) -> Answer:
+    """A document and its version, after what was done to it in this transaction."""
+    tx.flush()
+    row: Sequence[Any] = tx.execute(_select().where(col(Document.id) == document.id)).one()
+    return Answer(shown(*row), document.row_version)
+
+
+@routes.get(
+    "/{document_id}/content",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/pdf": {}}, "description": "The sealed original or copy, or a stamped duplicate"},
+        206: {"content": {"application/pdf": {}}, "description": "The range that was asked for"},
+        304: {"description": "If-None-Match names these bytes"},
+    },
+)
+async def read(call: Reading, document_id: str) -> Response:
+    """The bytes, in the nature the document has."""
+    await call.read(lambda tx: visible.document(tx, call.actor, document_id))
+    rendition = await call.parts.renditions.content(document_id)
+    fd = await call.parts.pool.run(call.parts.blobs.open, rendition.sha256)
+    return content.response(fd, rendition, call.request.headers)
+
+
+class MomentShown(BaseModel):
+    """One fact of the ledger, in words."""
+
+    at: dt.datetime
+    day: dt.date = Field(description="The issuer's")
+    event: str
+    subject: str
+    text: str
+
+
+class StandShown(BaseModel):
+    """Where one delivery stands."""
+
+    delivery: str
+    channel: str
+    where: str
+    state: str
+    attempts: int
+    text: str
+
+
+class LifeShown(BaseModel):
+    """The life of a document: what it is, what happened, where it stands, what comes next."""
+
+    document: str
+    number: str
+    state: DocumentState
+    about: list[str]
+    moments: list[MomentShown]
+    deliveries: list[StandShown]
+    next: list[str]
+
+
+@routes.get("/{document_id}/explain", response_model=LifeShown)
+async def life(call: Explaining, document_id: str) -> dict[str, Any]:
+    """The whole life of a document, in words."""
+
+    def step(tx: Transaction) -> dict[str, Any]:
+        visible.document(tx, call.actor, document_id)
+        return asdict(explain.explain(tx, document_id, call.parts.settings.issuer.zone))
+
+    return await call.read(step)

@@ -1,0 +1,136 @@
+"""How the gateway is: what waits and since when, the disk, the certificates. For /status, /readyz and /metrics.
+
+Only what is not final is counted, so that the question stays cheap however long the gateway has been running.
+"""
+
+import datetime as dt
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlmodel import col
+
+from .. import clock
+from ..config import Settings
+from ..domain.deliveries import Delivery
+from ..domain.documents import Document
+from ..domain.states import DeliveryState, DocumentState
+from ..errors import GatewayError
+from ..keys.load import load_pkcs12
+from ..store.blobs import Blobs
+from ..store.database import Transaction
+
+_OPEN_DELIVERIES = (
+    DeliveryState.PLANNED,
+    DeliveryState.HELD,
+    DeliveryState.ATTEMPTING,
+    DeliveryState.DEFERRED,
+    DeliveryState.UNCERTAIN,
+    DeliveryState.FAILED,
+    DeliveryState.BOUNCED,
+)
+_CERTIFICATES_FOR = 600.0  # seconds that what was read of the key files holds: opening them costs a key derivation
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Deliveries or documents in one state; `channel` is empty for documents."""
+
+    channel: str
+    state: str
+    count: int
+    oldest_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate in use: of the `seal` or of `mail`. `trouble` says why it cannot be used; then nothing is known."""
+
+    use: str
+    subject: str
+    not_after: dt.datetime | None
+    trouble: str
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Space where the next bytes go, in per cent."""
+
+    free_percent: float
+    floor_percent: float
+
+    @property
+    def is_low(self) -> bool:
+        """Below its floor: the intake refuses."""
+        return self.free_percent < self.floor_percent
+
+
+def documents_waiting(tx: Transaction) -> list[Waiting]:
+    """Documents to be sealed, waiting for a key, or in quarantine."""
+    states = (DocumentState.WAITING, DocumentState.QUARANTINED)
+    in_state = _counted(tx, Document, col(Document.state).in_(states), col(Document.state))
+    to_seal = _counted(
+        tx,
+        Document,
+        sa.and_(col(Document.due_at).is_not(None), col(Document.state) == DocumentState.RECEIVED),
+        col(Document.state),
+    )
+    return [Waiting("", row.state.value, row.count, row.oldest) for row in (*to_seal, *in_state)]
+
+
+def deliveries_open(tx: Transaction) -> list[Waiting]:
+    """Deliveries that are not done, and those that failed, by channel and state."""
+    rows = _counted(tx, Delivery, col(Delivery.state).in_(_OPEN_DELIVERIES), col(Delivery.channel), col(Delivery.state))
+    return [Waiting(row.channel.value, row.state.value, row.count, row.oldest) for row in rows]
+
+
+def _counted(
+    tx: Transaction, table: type[Document] | type[Delivery], condition: "sa.ColumnElement[bool]", *by: "sa.Column[object]"
+) -> "list[sa.Row[object]]":
+    since = Document.received_at if table is Document else Delivery.created_at
+    query = sa.select(*by, sa.func.count().label("count"), sa.func.min(since).label("oldest"))
+    return list(tx.execute(query.select_from(table).where(condition).group_by(*by).order_by(*by)))
+
+
+def disk(settings: Settings, blobs: Blobs) -> Disk:
+    """The disk's state now."""
+    return Disk(round(blobs.free_percent(), 2), settings.store.free_space_floor_percent)
+
+
+class Certificates:
+    """What the key files of the settings say, read again every ten minutes. Thread-safe; blocks on the disk."""
+
+    def __init__(self, settings: Settings) -> None:
+        seal, mail = settings.seal, settings.mail
+        self._files = {"seal": (seal.certificate, seal.password_file)}
+        if mail.enabled:
+            self._files["mail"] = (mail.certificate, mail.password_file)
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._known: list[Certificate] = []
+
+    def read(self) -> list[Certificate]:
+        """One for each use, the seal's first."""
+        with self._lock:
+            if clock.monotonic() - self._read_at > _CERTIFICATES_FOR:
+                self._known = [_certificate(use, *files) for use, files in self._files.items()]
+                self._read_at = clock.monotonic()
+            return self._known
+
+
+def _certificate(use: str, path: Path | None, password_file: Path | None) -> Certificate:
+    if path is None:
+        return Certificate(use, "", None, "no certificate is configured")
+    try:
+        key = load_pkcs12(path, password_file)
+    except GatewayError:
+        return Certificate(use, "", None, "the key file cannot be used: `gateway check` says why")
+    return Certificate(use, key.subject, key.not_after, "")
+
+
+def trouble(certificate: Certificate, now: dt.datetime) -> str:
+    """Why nothing can be signed with it at `now`; empty when something can."""
+    if certificate.not_after is not None and certificate.not_after < now:
+        return f"it expired on {certificate.not_after:%Y-%m-%d}"
+    return certificate.trouble
