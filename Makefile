@@ -24,7 +24,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
 COMPILE := @$(BIN)/python -m compileall -q gateway || true
 PIP := $(BIN)/python -m pip install --quiet
 # uv takes 5 s where pip takes 25 s, but reads other settings (proxy, mirror): where it fails, pip tries.
-install = $(UV) $(1) || { echo "uv could not; once more with pip" >&2; $(PIP) $(1); }
+install = @echo 'installing $(lastword $(1)) into $(VENV)'; $(UV) $(1) || { echo "uv could not; once more with pip" >&2; $(PIP) $(1); }
 HASHED := --no-build-isolation --require-hashes -r
 
 .PHONY: setup demo test check test-peers soak bench lock clean
@@ -32,9 +32,9 @@ HASHED := --no-build-isolation --require-hashes -r
 setup: $(VENV)/.runtime
 
 $(VENV)/.runtime: pyproject.toml requirements-build.lock requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --no-cache-dir --no-compile --require-hashes -r requirements-build.lock
+	@$(PIP) --no-cache-dir --no-compile --require-hashes -r requirements-build.lock
 	$(call install,$(HASHED) requirements.lock)
 	$(call install,--no-build-isolation --no-deps --editable .)
 	@touch $@
@@ -51,7 +51,7 @@ demo: $(VENV)/.runtime
 test: export PEERS ?= optional
 test: $(VENV)/.dev
 	$(COMPILE)
-	$(PYTEST) -n 2 --ignore=tests/peers $(TESTS)
+	$(PYTEST) -n 2 --dist worksteal --ignore=tests/peers $(TESTS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -62,7 +62,7 @@ check: $(VENV)/.dev
 test-peers: $(VENV)/.dev
 	.ci/peers $(BIN)/python
 	$(COMPILE)
-	$(PYTEST) -n 2 -m 'peer or postgresql'
+	$(PYTEST) -n 2 --dist worksteal -m 'peer or postgresql'
 
 soak: export ROUNDS ?= 100
 soak: $(VENV)/.dev
@@ -74,12 +74,12 @@ bench: $(VENV)/.dev
 	$(RUN) bench $(ONLY)
 
 # Addresses of indexes are never written; every version and every hash is.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate $(if $(UPGRADE),--upgrade)
 lock: $(VENV)/.dev
 	$(LOCK) --group pyproject.toml:build -o requirements-build.lock
 	$(LOCK) pyproject.toml -o requirements.lock
 	$(LOCK) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
-LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

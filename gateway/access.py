@@ -96,9 +96,7 @@ class Actor:
             raise Denied(f"this needs the permission {permission}", permission=permission)
 
 
-def client_for(
-    tx: Transaction, actor: Actor, permission: Permission, client_id: str, *, hold: bool = False
-) -> Client:
+def client_for(tx: Transaction, actor: Actor, permission: Permission, client_id: str, *, hold: bool = False) -> Client:
     """A client, for an actor who may do this with it. Denied; NotFound when there is none or it is not the actor's.
 
     `hold`: until the transaction ends nobody else holds it, so that what depends on the client changes in turn.

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import structlog
 
-from . import config, log, notify
+from . import clock, config, log, notify
 from .config import Settings
 from .delivery import outbox
 from .delivery.attempt import MailWorker, forget_messages
 from .delivery.publish import Publisher
-from .dropfolder.view import DropFolders
+from .dropfolder.folders import DropFolders
 from .errors import ConfigError
 from .intake import process as intake_process
 from .intake.read import ReadLimits
@@ -73,6 +73,7 @@ class Core:
     work: ThreadPool
     web: ThreadPool
     mail: ThreadPool
+    folder: ThreadPool
     readers: WorkerProcesses
     sealers: WorkerProcesses
     intake: Intake
@@ -98,7 +99,8 @@ async def open_core(settings: Settings, on_failure: Callable[[], None] = lambda:
         blobs = open_blobs(settings)
         work, mail = ThreadPool("work", 8, 10_000), ThreadPool("mail", 4, 1000)
         web = ThreadPool("web", settings.http.threads, settings.http.queue)
-        for pool in (work, mail, web):
+        folder = ThreadPool("folder", settings.sftp.threads, 10_000)
+        for pool in (work, mail, web, folder):
             stack.callback(pool.close)
         readers, sealers = _readers(settings), _sealers(settings)
         stack.callback(readers.close)
@@ -107,7 +109,7 @@ async def open_core(settings: Settings, on_failure: Callable[[], None] = lambda:
         floor = settings.store.free_space_floor_percent
         intake = Intake(settings.intake, settings.issuer, floor, db, blobs, readers, work, wakes.all)
         renditions = Renditions(db, blobs, sealers, work)
-        yield Core(settings, db, blobs, work, web, mail, readers, sealers, intake, renditions, wakes)
+        yield Core(settings, db, blobs, work, web, mail, folder, readers, sealers, intake, renditions, wakes)
 
 
 def open_blobs(settings: Settings) -> Blobs:
@@ -141,11 +143,13 @@ def parts_of(core: Core) -> Parts:
     )
 
 
-async def serve(path: Path, ready: Callable[["Addresses"], None] = lambda _: None) -> None:
-    """Run the daemon on the configuration file `path` until SIGTERM or SIGINT. `ready` is told where it listens."""
+async def serve(
+    path: Path, ready: Callable[["Addresses"], None] = lambda _: None, stop: asyncio.Event | None = None
+) -> None:
+    """Run the daemon on the settings file `path` until SIGTERM, SIGINT or `stop`; `ready` is told where it listens."""
     settings = config.load(path)
     log.configure(settings.log)
-    stop = asyncio.Event()
+    stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -165,11 +169,11 @@ def _disk_failed(loop: asyncio.AbstractEventLoop) -> None:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a running daemon listens: (host, port), and the SFTP host keys in OpenSSH's public format."""
+    """Where a running daemon listens, (host, port), and its first SFTP host key, as `TYPE BASE64`."""
 
     http: tuple[str, int]
     sftp: tuple[str, int] | None
-    sftp_host_keys: tuple[str, ...]
+    sftp_host_key: str
 
 
 class _Daemon:
@@ -198,9 +202,8 @@ class _Daemon:
             max_bytes = int(settings.intake.max_megabytes * 1_000_000)
             spool = Spool(settings.spool, max_bytes, core.intake, blobs, work)
             self._workers.append(Worker("spool", spool.turn, settings.spool.scan_seconds))
-        self._sftp = (
-            SftpServer(settings.sftp, settings.store.directory, db, self._folders) if settings.sftp.enabled else None
-        )
+        sftp = SftpServer(settings.sftp, self._folders, core.folder, settings.store.directory)
+        self._sftp = sftp if settings.sftp.enabled else None
 
     async def run(self, ready: Callable[[Addresses], None]) -> None:
         """Until stopped."""
@@ -209,11 +212,8 @@ class _Daemon:
         tcp = httpd.bind_loopback(self._core.settings.http.listen)
         unix = httpd.bind_unix(state.admin_socket(self._core.settings.store))
         http = httpd.HttpServer(app, [tcp, unix])
-        addresses = Addresses(
-            tcp.getsockname()[:2],
-            await self._sftp.start() if self._sftp else None,
-            self._sftp.host_keys if self._sftp else (),
-        )
+        sftp = await self._sftp.start() if self._sftp else None
+        addresses = Addresses(tcp.getsockname()[:2], sftp, self._sftp.host_key if self._sftp else "")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(http.serve(), name="http")
             for worker in self._workers:
@@ -248,17 +248,17 @@ class _Daemon:
 
     async def _sweep(self) -> int:
         work, settings = self._core.work, self._core.settings
-        await work.run(self._folders.sweep)
+        await work.run(self._folders.return_renamed, clock.now())
         await work.run(forget_messages, self._core.db, self._core.blobs, settings.mail.keep_message_days)
         return 0
 
     async def _watchdog(self) -> None:
-        """Tell systemd that loop and database are alive; it ends us when we stop telling."""
+        """Tell systemd that the loop turns; it ends us when we stop telling.
+
+        A database that is away is no reason to be ended: open files are served on, and a restart would not mend it.
+        """
         seconds = notify.watchdog_seconds()
         while seconds is not None and not self._stop.is_set():
-            await self._core.web.run(
-                self._core.db.read, lambda tx: tx.connection().exec_driver_sql("SELECT 1").scalar()
-            )
             notify.notify("WATCHDOG=1")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), seconds)

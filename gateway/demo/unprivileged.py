@@ -10,7 +10,6 @@ user. Then the capability to read every file (CAP_DAC_READ_SEARCH; not to write,
 said on stderr. Failures: ConfigError, with what to do, when neither way works here.
 """
 
-import atexit
 import os
 import pwd
 import shutil
@@ -22,22 +21,29 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from ..errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SCRATCH = "GATEWAY_SCRATCH"  # pid:directory, for the process that reexec_if_root() becomes, and for no other
-_NO_CAPABILITY = "-all"
-_READ_EVERYTHING = "-all,+dac_read_search"
+_NO_CAPABILITY = ["--inh-caps=-all", "--ambient-caps=-all"]
+_READ_EVERYTHING = [
+    "--inh-caps=-all,+dac_read_search",
+    "--ambient-caps=-all,+dac_read_search",
+    "--securebits=+no_setuid_fixup",  # otherwise access(2) forgets the capability, and libraries ask it first
+]
 
-# Run as the new user. It reads for real: access(2) forgets capabilities. CPython that cannot read its own library
-# takes another version's without a word, so the prefix is compared too.
+# Run as the new user. CPython that cannot read its own library takes another version's without a word, so the prefix
+# is compared too.
 _PROBE = """
 import os, sys
 if sys.argv[1] != sys.base_prefix:
     sys.exit("the Python library in " + sys.argv[1] + " cannot be read")
 for place in sys.argv[2:]:
+    if not os.access(place, os.R_OK):
+        sys.exit(place + " cannot be read")
     if os.path.isdir(place):
         os.listdir(place)
     else:
@@ -154,7 +160,7 @@ def _prefix(user: User, places: Sequence[Path]) -> list[str]:
         prefix = _setpriv(user, capabilities)
         tried = subprocess.run([*prefix, *probe], capture_output=True, text=True, check=False, cwd="/")
         if tried.returncode == 0:
-            if capabilities == _READ_EVERYTHING:
+            if capabilities is _READ_EVERYTHING:
                 print(
                     f"running as {user.name}, not as root; Python or this checkout lies below a directory that is "
                     f"closed to {user.name}, so the right to read any file is kept (CAP_DAC_READ_SEARCH)",
@@ -169,12 +175,12 @@ def _prefix(user: User, places: Sequence[Path]) -> list[str]:
     )
 
 
-def _setpriv(user: User, capabilities: str) -> list[str]:
+def _setpriv(user: User, capabilities: list[str]) -> list[str]:
     setpriv = shutil.which("setpriv", path=f"{os.environ.get('PATH', '')}:/usr/bin:/bin")
     if setpriv is None:
         raise ConfigError("this must not run as root: start it as an ordinary user, or install setpriv (util-linux)")
     identity = [f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups", "--no-new-privs"]
-    return [setpriv, *identity, f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}", "--"]
+    return [setpriv, *identity, *capabilities, "--"]
 
 
 def _scratch(user: User) -> Path:
@@ -193,7 +199,8 @@ def _environment(user: User, scratch: Path) -> dict[str, str]:
 def _remove_scratch_at_exit() -> None:
     pid, _, scratch = os.environ.pop(_SCRATCH, "").partition(":")
     if pid == str(os.getpid()):
-        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+        # multiprocessing keeps a directory in it, removes that with priority -100, and fails if it is gone by then.
+        Finalize(None, shutil.rmtree, (scratch, True), exitpriority=-200)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ CONTRACT = re.compile(r"[A-Za-z0-9._/-]{1,40}")
 NUMBER = re.compile(r"[A-Za-z0-9+_/-]{1,35}")  # BR-FR-02
 DOCUMENT_NUMBER = re.compile(r"[A-Za-z0-9+_/.-]{1,40}")  # the kinds that are not invoices
 USER_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
-VAT = re.compile(r"[A-Z]{2}[A-Z0-9]{2,13}")
+VAT = re.compile(r"[A-Z]{2}(?=[A-Z]*[0-9])[A-Z0-9]{2,13}")  # every country's has a digit
 _SEPARATORS = re.compile(r"[\s.]")
 
 

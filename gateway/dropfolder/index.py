@@ -234,6 +234,8 @@ class Index:
 
     def _take(self, news: _News) -> None:
         with self._lock:
+            if self._version < 0:
+                self._newest = news.last_mtime  # a first look does not read whatever was published last
             for item in news.items:
                 self._put(item)
             if news.directories is not None:

@@ -74,8 +74,11 @@ class Reading:
         ranges.add(self.ranges, *self._last)
         return data
 
-    def end(self, *, is_clean: bool) -> receipts.Read:
-        """Let go of the bytes; what was given out. What a lost connection had under way does not count."""
-        os.close(self._fd)
+    def outcome(self, *, is_clean: bool) -> receipts.Read:
+        """What was given out. What a lost connection had under way does not count: did it arrive?"""
         sure = self.ranges if is_clean else ranges.without(self.ranges, *self._last)
         return receipts.Read(self.item, sure, is_clean, round((clock.monotonic() - self._began) * 1000))
+
+    def release(self) -> None:
+        """Let go of the bytes."""
+        os.close(self._fd)

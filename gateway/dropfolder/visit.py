@@ -7,7 +7,8 @@ does. What a call records has been committed when it returns.
 Errors: NotFound, Denied, Conflict, Refused, and Unavailable ("try again").
 """
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -42,12 +43,16 @@ class Visit:
         self._opened: set[str] = set()
         self._who: dict[str, Any] = {}
         self._recorded_sequence = 0
+        self._beginning = threading.Lock()
 
     # -- the session
 
     def begin(self) -> None:
-        """Record that the session began."""
-        self._who = self._write(lambda tx: sessions.begin(tx, self.session))
+        """Record that the session began, once."""
+        with self._beginning:
+            if self._who:
+                return
+            self._who = self._write(lambda tx: sessions.begin(tx, self.session))
         log.info(
             "session.started",
             session=self.session.id,
@@ -59,10 +64,11 @@ class Visit:
         )
 
     def end(self) -> None:
-        """Record that it ended; what it had opened lingers no longer on its account."""
+        """Record that it ended, if it ever began; what it had opened lingers no longer on its account."""
         self._index.unpin(self._opened)
-        self._write(lambda tx: sessions.end(tx, self.session, self._who, self.highest_sequence))
-        log.info("session.ended", session=self.session.id, folder=self._folder_id, sequence=self.highest_sequence)
+        if self._who:
+            self._write(lambda tx: sessions.end(tx, self.session, self._who, self.highest_sequence))
+            log.info("session.ended", session=self.session.id, folder=self._folder_id, sequence=self.highest_sequence)
 
     def saw(self, sequence: int) -> None:
         """An entry was listed to the client."""
@@ -166,14 +172,17 @@ class Visit:
     # -- what a client does
 
     def close(self, reading: Reading) -> None:
-        """The client closed the file: its ranges count, and may be the receipt."""
-        self._record([reading.end(is_clean=True)])
+        """The client closed the file: its ranges count, and may be the receipt. Unavailable leaves it open."""
+        self._record([reading.outcome(is_clean=True)])
+        reading.release()
 
-    def abandon(self, readings: Iterable[Reading]) -> None:
+    def abandon(self, readings: Sequence[Reading]) -> None:
         """The connection went with these files open: recorded as partial reads."""
-        self._record([reading.end(is_clean=False) for reading in readings])
+        for reading in readings:
+            reading.release()
+        self._record([reading.outcome(is_clean=False) for reading in readings])
 
-    def _record(self, reads: list[receipts.Read]) -> None:
+    def _record(self, reads: Sequence[receipts.Read]) -> None:
         received = self._write(lambda tx: receipts.record_reads(tx, self._folder_id, self._who, reads))
         self._index.apply(received)
         for item in received:

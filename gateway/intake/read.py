@@ -4,7 +4,7 @@ The bytes are hostile. A PDF is taken only as its producer wrote it: what had to
 may be half a document, and because a seal is appended to the cross-reference that stands there. Small faults that every
 reader takes (a wrong stream length, a wrong /Size) are accepted with a warning.
 
-Refused, by code: empty, bare_xml, not_pdf, truncated, encrypted, pdf_damaged, too_complex, too_many_pages, page_tree,
+Refused, by code: empty, bare_xml, not_pdf, truncated, encrypted, pdf_damaged, too_complex, too_many_pages,
 two_xml, xml_packed, xml_too_large, and those of facturx.py, sidecar.py and facts.py. JavaScript, an action that
 launches something, an embedded program do not refuse a document: they send it to quarantine, where a person decides.
 """
@@ -35,11 +35,13 @@ _WARNINGS = 20
 
 # What qpdf says of faults that change nothing of what a reader sees. Whatever else it says is damage.
 _SMALL_FAULTS = re.compile(
-    r"expected endstream|attempting to recover stream length|recovered stream length|stream dictionary lacks /Length"
+    r"(?:Catalog: |kid [0-9]+ \(from [0-9]+\) )?"
+    r"(?:expected endstream|attempting to recover stream length|recovered stream length|stream dictionary lacks /Length"
     r"|/Length key in stream dictionary is not an integer|accepting invalid xref table entry|name with stray #"
     r"|reported number of objects|setting missing or invalid /Type entry"
+    r"|Resources is missing or invalid; repairing|MediaBox is undefined)"
 )
-_WHERE = re.compile(r"stream <[^>]*>(?:, object [^:(]*)?(?: \([^)]*\))?: ")  # stream <…> (object 4 0, offset 9):
+_WHERE = re.compile(r"stream <[^>]*>[^:]*: ")  # stream <…> (object 4 0, offset 9): …
 _INVOICE_ROOT = re.compile(rf"<(?:[\w.-]{{1,40}}:)?(?:{'|'.join(facturx.ROOT_NAMES)})[\s>]")
 
 
@@ -96,7 +98,6 @@ class _Content:
 def prepare() -> None:
     """Bound what pikepdf (qpdf) may take, for this whole process."""
     pikepdf.settings.set_qpdf_limits(
-        parser_max_container_size=200_000,
         flate_max_memory=_MEMORY,
         png_max_memory=_MEMORY,
         tiff_max_memory=_MEMORY,
@@ -138,7 +139,9 @@ def _content(pdf: bytes, limits: ReadLimits, *, with_xml: bool) -> _Content:
             return _examine(opened, limits, with_xml=with_xml)
     except pikepdf.PasswordError:
         raise Refused("the PDF is encrypted: it needs a password", code="encrypted") from None
-    except pikepdf.PdfError as error:
+    except pikepdf.PikepdfError as error:
+        if "encrypt" in str(error):
+            raise Refused("the PDF is encrypted, in a way that is not known", code="encrypted") from None
         raise Refused(f"the PDF is damaged: {_said(error)}", code="pdf_damaged") from None
     except MemoryError:
         raise TooLarge("the PDF needs more memory than a document may", code="too_complex") from None
@@ -201,17 +204,16 @@ def _faults(pdf: pikepdf.Pdf) -> list[str]:
     """Small faults, each once; Refused when one of them is not small."""
     said = [_said(warning) for warning in pdf.get_warnings()]
     for warning in said:
-        if "limit exceeded" in warning:
+        if "limit exceeded" in warning or "bad_alloc" in warning:  # of prepare, or of the process's memory
             raise TooLarge(f"the PDF is built to exhaust its reader: {warning}", code="too_complex")
-        if not _SMALL_FAULTS.search(warning):
+        if not _SMALL_FAULTS.match(warning):
             raise Refused(f"the PDF is damaged or cut off: {warning}", code="pdf_damaged")
     return [f"PDF: {warning}" for warning in dict.fromkeys(said)]
 
 
 def _said(message: object) -> str:
     """qpdf's words without the place that it names: the place is ours."""
-    words = _WHERE.sub("", str(message), count=1)
-    return words[:200].encode("ascii", "backslashreplace").decode("ascii")
+    return facturx.plain(_WHERE.sub("", str(message), count=1))
 
 
 def _pages(root: pikepdf.Object, limit: int) -> list[pikepdf.Object]:
@@ -222,20 +224,20 @@ def _pages(root: pikepdf.Object, limit: int) -> list[pikepdf.Object]:
     while left:
         node, depth = left.pop()
         if not isinstance(node, pikepdf.Dictionary):
-            raise Refused("the page tree is broken: a page is missing", code="page_tree")
+            raise Refused("the page tree is broken: a page is missing", code="pdf_damaged")
         kids = node.get("/Kids")
         if not isinstance(kids, pikepdf.Array):
             pages.append(node)
             continue
         if depth > _DEPTH or (node.is_indirect and node.objgen in seen):
-            raise Refused("the page tree is broken: it runs in circles", code="page_tree")
+            raise Refused("the page tree is broken: it runs in circles", code="pdf_damaged")
         seen.add(node.objgen)
         count: object = node.get("/Count")
         if max(len(kids) + len(pages) + len(left), count if isinstance(count, int) else 0) > limit:
             raise TooLarge(f"the PDF has more than {limit} pages", code="too_many_pages")
         left += [(kid, depth + 1) for kid in kids]
     if not pages:
-        raise Refused("the PDF has no pages", code="page_tree")
+        raise Refused("the PDF has no pages", code="pdf_damaged")
     return pages
 
 

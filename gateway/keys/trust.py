@@ -37,6 +37,7 @@ class Trust:
         """Refused unless `certificate` may sign and leads to a root, every certificate being valid at `at` (aware).
 
         Codes: `certificate_usage`, `certificate_untrusted` (no path, or a path with an expired certificate).
+        Blocks, and runs an event loop of its own: not to be called on a thread that runs one.
         """
         parts = [part.public_bytes(Encoding.DER) for part in (certificate, *intermediates)]
         identity = hashlib.sha256(b"".join(parts)).digest()

@@ -16,10 +16,8 @@ from ..errors import Refused
 LINE = 76
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _TOKEN = re.compile(r"[A-Za-z0-9._+-]+")
+_NOT_QUOTED = re.compile(rb"[^\t\n -<>-~]")  # RFC 2045 6.7 (1): what does not stand for itself
 _WORD_BYTES = 42  # of UTF-8 in one encoded word: 56 characters of base64, 68 with =?utf-8?B?…?=
-
-# RFC 2045 6.7: what stands for itself; blanks at the end of a line are taken care of by quoted_printable.
-_QUOTED = [chr(b) if b in b"\t " or (33 <= b <= 126 and b != 61) else f"={b:02X}" for b in range(256)]
 
 
 def base64_lines(content: bytes) -> str:
@@ -30,11 +28,11 @@ def base64_lines(content: bytes) -> str:
 
 def quoted_printable(text: str) -> str:
     """RFC 2045 6.7 of a text whose lines end in LF; without a line end after the last line."""
-    return "\r\n".join([part for line in text.split("\n") for part in _quoted_line(line)])
+    quoted = _NOT_QUOTED.sub(lambda octet: b"=%02X" % ord(octet[0]), text.encode("utf-8")).decode("ascii")
+    return "\r\n".join([part for line in quoted.split("\n") for part in _quoted_line(line)])
 
 
-def _quoted_line(line: str) -> list[str]:
-    rest = "".join(map(_QUOTED.__getitem__, line.encode("utf-8")))
+def _quoted_line(rest: str) -> list[str]:
     if rest.endswith((" ", "\t")):
         rest = f"{rest[:-1]}={ord(rest[-1]):02X}"
     parts: list[str] = []

@@ -7,7 +7,7 @@ statements, however many contracts there are. Nothing here decides who may do so
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -71,9 +71,7 @@ def fill(tx: Transaction, consent: Consent, contracts: Sequence[Contract | str],
     return items
 
 
-def _wanted(
-    held: dict[str, list[Tenure]], contract: Contract | str, client_id: str, from_day: dt.date
-) -> Span | Item:
+def _wanted(held: dict[str, list[Tenure]], contract: Contract | str, client_id: str, from_day: dt.date) -> Span | Item:
     """The days to subscribe, or the refusal; the same one for what does not exist and for another client's."""
     tenure = None
     if isinstance(contract, Contract):
@@ -186,4 +184,4 @@ def _welcome(tx: Transaction, client_id: str, contract_ids: Sequence[str], day: 
     consent = Consent(wish.created_by, client_id, "future", wish.terms_version)
     for ids in batches(contract_ids):
         eligible = select(Contract).where(col(Contract.id).in_(ids), col(Contract.type).in_(ELIGIBLE))
-        fill(tx, consent, list(tx.exec(eligible)), max(day, wish.from_day))
+        fill(tx, consent, [*tx.exec(eligible)], max(day, wish.from_day))

@@ -19,6 +19,17 @@ from ..errors import Refused
 from ..store.database import Transaction
 from .periods import Span, common, joined
 
+# Of a contract's bond joined with its company's.
+_BONDS: list[Any] = [
+    ContractHolding.contract_id,
+    ContractHolding.company_id,
+    CompanyHolding.client_id,
+    ContractHolding.from_day,
+    ContractHolding.to_day,
+    col(CompanyHolding.from_day).label("company_from"),
+    col(CompanyHolding.to_day).label("company_to"),
+]
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -40,9 +51,7 @@ def holder_on(tx: Transaction, number: str, day: dt.date) -> Holder:
     return found
 
 
-def holders_on(
-    tx: Transaction, wanted: Sequence[tuple[str, dt.date]]
-) -> dict[tuple[str, dt.date], Holder | Refused]:
+def holders_on(tx: Transaction, wanted: Sequence[tuple[str, dt.date]]) -> dict[tuple[str, dt.date], Holder | Refused]:
     """For each contract number and day the holder, or the refusal that `holder_on` would raise. One statement.
 
     For a batch of up to some thousand; the intake's hot path.
@@ -55,19 +64,10 @@ def _bonds(tx: Transaction, wanted: Sequence[tuple[str, dt.date]]) -> dict[str, 
     numbers, days = {number for number, _ in wanted}, [day for _, day in wanted]
     of_contract = _overlapping(ContractHolding, min(days), max(days))
     of_company = _overlapping(CompanyHolding, min(days), max(days))
+    columns = [Contract.number, Contract.type, Company.siren, *_BONDS]
     statement = (
-        sa.select(
-            col(Contract.number),
-            col(Contract.id).label("contract_id"),
-            col(Contract.type),
-            col(Company.id).label("company_id"),
-            col(Company.siren),
-            col(CompanyHolding.client_id),
-            col(ContractHolding.from_day),
-            col(ContractHolding.to_day),
-            col(CompanyHolding.from_day).label("company_from"),
-            col(CompanyHolding.to_day).label("company_to"),
-        )
+        sa.select(*columns)
+        .select_from(Contract)
         .outerjoin(ContractHolding, (col(ContractHolding.contract_id) == col(Contract.id)) & of_contract)
         .outerjoin(Company, col(Company.id) == col(ContractHolding.company_id))
         .outerjoin(CompanyHolding, (col(CompanyHolding.company_id) == col(Company.id)) & of_company)
@@ -122,17 +122,7 @@ class Tenure:
 
 def tenures(tx: Transaction, contract_ids: Sequence[str]) -> dict[str, list[Tenure]]:
     """Who held each contract when, in order of days; contracts that nobody ever held are left out."""
-    bonds = (
-        sa.select(
-            col(ContractHolding.contract_id),
-            col(CompanyHolding.client_id),
-            col(ContractHolding.from_day),
-            col(ContractHolding.to_day),
-            col(CompanyHolding.from_day).label("company_from"),
-            col(CompanyHolding.to_day).label("company_to"),
-        )
-        .join(CompanyHolding, col(CompanyHolding.company_id) == col(ContractHolding.company_id))
-    )
+    bonds = sa.select(*_BONDS).join(CompanyHolding, col(CompanyHolding.company_id) == col(ContractHolding.company_id))
     days: dict[str, dict[str, list[Span]]] = defaultdict(lambda: defaultdict(list))
     for ids in batches(contract_ids):
         for row in tx.execute(bonds.where(col(ContractHolding.contract_id).in_(ids))):

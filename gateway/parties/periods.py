@@ -31,7 +31,7 @@ class Span(NamedTuple):
     def cut(self, to_day: dt.date | None) -> "Span":
         """The same, ended at `to_day` at the latest; empty when that is before its first day."""
         last = min(self.last, to_day or dt.date.max)
-        return Span(self.from_day, _open(max(last, self.from_day - _DAY)))
+        return Span(self.from_day, _open(last) if last >= self.from_day else self.from_day - _DAY)
 
 
 class Dated(Protocol):
@@ -61,7 +61,7 @@ def joined(spans: Iterable[Span]) -> list[Span]:
     """The same days as few spans, in order: what overlaps or follows without a gap is one."""
     result: list[Span] = []
     for span in sorted((span for span in spans if span.from_day <= span.last), key=lambda span: span.from_day):
-        if result and (result[-1].to_day is None or span.from_day <= result[-1].last + _DAY):
+        if result and (result[-1].last == dt.date.max or span.from_day <= result[-1].last + _DAY):
             result[-1] = Span(result[-1].from_day, _open(max(result[-1].last, span.last)))
         else:
             result.append(span)
@@ -76,9 +76,9 @@ def uncovered(wanted: Span, taken: Iterable[Span]) -> list[Span]:
             break
         if start < span.from_day:
             gaps.append(Span(start, span.from_day - _DAY))
-        if span.to_day is None or span.to_day == dt.date.max:
+        if span.last == dt.date.max:
             return gaps
-        start = max(start, span.to_day + _DAY)
+        start = max(start, span.last + _DAY)
     return [*gaps, Span(start, wanted.to_day)] if start <= wanted.last else gaps
 
 

@@ -10,19 +10,21 @@ A bulk call answers item by item; the refusal of one contract stops no other. Re
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from sqlmodel import col, or_, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from .. import evidence
 from ..access import Actor, Permission, client_for
-from ..domain.parties import Client, Contract, FutureSubscription, OriginalChannel, Subscription
-from ..errors import Conflict, NotFound, Refused
+from ..domain.parties import Contract, FutureSubscription, OriginalChannel, Subscription
+from ..errors import NotFound, Refused
 from ..store import database
 from ..store.database import Transaction
+from .bonds import follow
 from .coverage import Consent, Item, cut, fill
 from .holders import batches, contracts_of
-from .periods import Span, day_before, on, uncovered
+from .periods import Span, on, uncovered
 
 
 def subscribe(
@@ -98,9 +100,12 @@ def _include_later_ones(tx: Transaction, consent: Consent, from_day: dt.date) ->
             created_at=database.now(tx),
         )
         tx.add(row)
-        facts = {"client_id": row.client_id, "from_day": row.from_day, "to_day": row.to_day}
-        terms = row.terms_version
-        evidence.record(tx, "future_subscription.started", row.id, actor=consent.actor, terms_version=terms, **facts)
+        evidence.record(tx, "future_subscription.started", row.id, **_facts(row))
+
+
+def _facts(row: FutureSubscription) -> dict[str, Any]:
+    facts = row.model_dump(include={"client_id", "from_day", "to_day", "terms_version"})
+    return facts | {"actor": row.created_by}
 
 
 def end(
@@ -156,26 +161,39 @@ def in_force(tx: Transaction, contract_ids: Sequence[str], day: dt.date) -> dict
 
 
 def set_original_channel(
-    tx: Transaction, actor: Actor, contract_id: str, channel: str, from_day: dt.date
-) -> OriginalChannel:
+    tx: Transaction, actor: Actor, contract_id: str, channel: str, from_day: dt.date, *, drop_later: bool = False
+) -> None:
     """Say where a contract's originals go from a day on: `gateway` or `platform`. Natures already decided stay.
 
-    Refused for another word; Conflict when a later day has been set before: what it says would be lost.
+    Refused for another word; Conflict (bonds.follow) when a later change is entered already.
     """
     actor.require(Permission.PARTIES_MANAGE)
     if channel not in ("gateway", "platform"):
         raise Refused("originals go through the gateway or through a platform", code="original_channel")
     if tx.get(Contract, contract_id, with_for_update={"key_share": True}) is None:
         raise NotFound("no such contract", code="unknown_contract")
-    newest = (
-        select(OriginalChannel)
-        .where(OriginalChannel.contract_id == contract_id)
-        .order_by(col(OriginalChannel.from_day).desc())
-    )
-    last = tx.exec(newest).first()
-    if last is not None and last.channel == channel and last.from_day <= from_day:
-        return last
-    row = _next_channel(tx, last, OriginalChannel(
+    rows = tx.exec(select(OriginalChannel).where(OriginalChannel.contract_id == contract_id)).all()
+    if any(row.channel == channel and row.from_day <= from_day and row.to_day is None for row in rows):
+        return
+    new = OriginalChannel(
         contract_id=contract_id, channel=channel, from_day=from_day, created_by=actor.id, created_at=database.now(tx)
-    ))
-    return row
+    )
+    replaced = follow(tx, rows, new, drop_later=drop_later)
+    evidence.record(
+        tx,
+        "original_channel.changed",
+        contract_id,
+        actor=actor.id,
+        channel=channel,
+        from_day=from_day,
+        replaced=replaced,
+    )
+
+
+def original_channel_on(tx: Transaction, contract_ids: Sequence[str], day: dt.date, default: str) -> dict[str, str]:
+    """Where the originals of each contract go on a day: what was set for it, else `default`; by contract id."""
+    found = dict.fromkeys(contract_ids, default)
+    for ids in batches(contract_ids):
+        rows = select(OriginalChannel).where(col(OriginalChannel.contract_id).in_(ids), on(OriginalChannel, day))
+        found |= {row.contract_id: row.channel for row in tx.exec(rows)}
+    return found

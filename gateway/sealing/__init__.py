@@ -1,6 +1,7 @@
 """The seal on originals, and the stamp on duplicates.
 
-pades.py puts a seal into a PDF, verify.py checks one without trusting the code that wrote it, duplicate.py
-makes the copy for a client without a subscription, process.py is what the worker processes run of all three.
-seal.py, in the daemon, decides which document is sealed when, and stores the result.
+pades.py puts a seal into a PDF, verify.py checks one without trusting the code that wrote it, validate.py asks
+pyHanko's validator, duplicate.py makes the marked copy for a client without a subscription; document.py reads what
+they need to know of a PDF. process.py is what the worker processes run of all that. In the daemon, seal.py decides
+which document is sealed when, and renditions.py hands out the bytes that a client may see.
 """

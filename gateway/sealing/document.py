@@ -39,10 +39,11 @@ def opened(content: bytes) -> Iterator[pikepdf.Pdf]:
                 if pdf.is_encrypted:
                     raise Refused("the PDF is encrypted", code="encrypted")
                 yield pdf
+        except Refused:
+            raise
         except pikepdf.PasswordError:
             raise Refused("the PDF is encrypted", code="encrypted") from None
-        except (pikepdf.PdfError, AttributeError, KeyError, TypeError, ValueError) as error:
-            # pikepdf answers an object of another type than expected with Python's own errors.
+        except Exception as error:  # noqa: BLE001 - an object of another type than expected raises nearly anything
             reason = str(error).replace(path, "document")
             raise Refused(f"the PDF cannot be read: {reason}", code="pdf_unreadable") from None
 
@@ -57,12 +58,12 @@ def signatures(content: bytes, pdf: pikepdf.Pdf) -> list[Signature]:
 
 def embedded_files(pdf: pikepdf.Pdf) -> tuple[tuple[str, str], ...]:
     """(name, SHA-256) of each file in the name tree or among the associated files, sorted."""
-    specs: list[tuple[str, pikepdf.Object]] = []
+    specs = [(str(spec.get("/UF", spec.get("/F", ""))), spec) for spec in _list(pdf.Root.get("/AF"))]
     names = pdf.Root.get("/Names")
     if names is not None and "/EmbeddedFiles" in names:
         specs += [(str(name), spec) for name, spec in pikepdf.NameTree(names["/EmbeddedFiles"]).items()]
-    specs += [(str(spec.get("/UF", spec.get("/F", ""))), spec) for spec in _list(pdf.Root.get("/AF"))]
-    return tuple(sorted({(name, _digest_of_file(spec)) for name, spec in specs}))
+    files = {(name, stream.objgen): stream for name, stream in ((name, _file(spec)) for name, spec in specs)}
+    return tuple(sorted((name, hashlib.sha256(stream.read_bytes()).hexdigest()) for (name, _), stream in files.items()))
 
 
 def metadata_sha256(pdf: pikepdf.Pdf) -> str:
@@ -71,9 +72,9 @@ def metadata_sha256(pdf: pikepdf.Pdf) -> str:
     return "" if stream is None else hashlib.sha256(stream.read_raw_bytes()).hexdigest()
 
 
-def _digest_of_file(spec: pikepdf.Object) -> str:
+def _file(spec: pikepdf.Object) -> pikepdf.Object:
     files = spec["/EF"]
-    return hashlib.sha256(files["/UF" if "/UF" in files else "/F"].read_bytes()).hexdigest()
+    return files["/UF" if "/UF" in files else "/F"]
 
 
 def _signatures_of_form(pdf: pikepdf.Pdf) -> Iterator[Signature]:

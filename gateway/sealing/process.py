@@ -140,7 +140,8 @@ _worker: _Worker | None = None
 def start(setup: SealSetup) -> None:
     """Prepare this process; to be called once, before anything else here."""
     global _worker
-    logging.getLogger("pyhanko").setLevel(logging.ERROR)  # its warnings, tracebacks included, are in our verdicts
+    for library in ("pyhanko", "pyhanko_certvalidator", "pikepdf"):
+        logging.getLogger(library).setLevel(logging.ERROR)  # what they warn of, with tracebacks, is in our verdicts
     _worker = _Worker(setup)
 
 

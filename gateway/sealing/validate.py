@@ -116,20 +116,22 @@ def _issuer_seal(seal: _Validated, embedded: tuple[tuple[str, str], ...], trust:
     signature, status = seal.signature, seal.status
     others = tuple(x509.load_der_x509_certificate(other.dump()) for other in signature.other_embedded_certs)
     trust.validate(seal.certificate, others, at)
-    if not (isinstance(status, PdfSignatureStatus) and status.bottom_line):
+    if not (isinstance(status, PdfSignatureStatus) and status.trusted and status.seed_value_ok):
         raise Refused(f"{VALIDATOR} does not find the issuer's seal valid: {status.summary()}", code="seal_invalid")
     stamped = status.timestamp_validity
+    if stamped is not None and not (stamped.intact and stamped.valid):
+        raise Refused("the time-stamp of the issuer's seal is broken", code="signature_broken")
     record = {
         "tool": f"{TOOL}, {VALIDATOR}",
         "at": at.isoformat(),
         "byte_range": [int(number) for number in signature.byte_range],
         "digest": {"algorithm": signature.md_algorithm, "value": signature.compute_digest().hex()},
-        "signer": certificate_facts(seal.certificate),
+        "signer": dict(certificate_facts(seal.certificate)),
         "embedded": [{"name": name, "sha256": sha256} for name, sha256 in embedded],
         "checks": dict.fromkeys(("byte_range", "digest", "signature", "certificate", "chain", "changes"), "passed"),
         "summary": status.summary(),
     }
-    if stamped is not None:
+    if stamped is not None and stamped.trusted:
         return IssuerSeal(seal.certificate, "B-T", stamped.timestamp, record | {"time_from": "time-stamp"})
     level = "B-B" if signature.sig_object.get("/SubFilter") == PADES else "CMS"
     claimed = signature.self_reported_timestamp

@@ -8,6 +8,7 @@ a sample of the same documents (validate.py). Revocation is not looked at: that 
 import datetime as dt
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pikepdf
@@ -65,13 +66,14 @@ def verify(
         "at": at.isoformat(),
         "byte_range": list(seal.byte_range),
         "digest": {"algorithm": "sha256", "value": digest.hexdigest()},
-        "signer": certificate_facts(signer.certificate),
+        "signer": dict(certificate_facts(signer.certificate)),
         "embedded": [{"name": name, "sha256": sha256} for name, sha256 in held.embedded],
         "checks": dict.fromkeys(_CHECKS, "passed")
         | dict.fromkeys(_CHECKS_AGAINST_RECEIVED, "not run" if received is None else "passed"),
     }
 
 
+@lru_cache(maxsize=64)
 def certificate_facts(certificate: x509.Certificate) -> dict[str, str]:
     """Who a certificate names, as records and reports show it; names in RFC 4514, the serial in hexadecimal."""
     return {

@@ -10,4 +10,5 @@ sftp_channel.py     one SFTP channel: requests in order, back-pressure, what its
 sftp_engine.py      SFTP version 3 without I/O: a request in, an answer out
 sftp_packets.py     the bytes of SFTP version 3
 ssh_keys.py         algorithms that are offered, host keys
+limits.py           how many connections, from where, of whom
 """

@@ -63,10 +63,9 @@ Answer = bytes | Call
 class Engine:
     """The handles of one channel, and what each request does."""
 
-    def __init__(self, visit: Visit, begin: Callable[[], None], max_handles: int) -> None:
-        """`begin` opens the session's record; VERSION is answered only after it."""
+    def __init__(self, visit: Visit, max_handles: int) -> None:
+        """VERSION is answered only once the visit has begun."""
         self._visit = visit
-        self._begin = begin
         self._max_handles = max_handles
         self._handles: dict[bytes, Handle] = {}
         self._next_handle = 0
@@ -114,7 +113,7 @@ class Engine:
         if request.body[0] != Type.INIT or Fields(request.body, 1).u32() < wire.VERSION:
             raise Malformed
         self._is_begun = True
-        return Call(b"", self._begin, lambda _: wire.version(EXTENSIONS))
+        return Call(b"", self._visit.begin, lambda _: wire.version(EXTENSIONS))
 
     # -- questions
 
@@ -166,7 +165,10 @@ class Engine:
         return wire.packet(Type.HANDLE, request_id, wire.string(key))
 
     def _handle(self, fields: Fields) -> Handle:
-        handle = self._handles.get(fields.string())
+        return self._handle_of(fields.string())
+
+    def _handle_of(self, key: bytes) -> Handle:
+        handle = self._handles.get(key)
         if handle is None:
             raise Refused("no such handle", code="handle")
         return handle
@@ -191,14 +193,15 @@ class Engine:
 
     def _close(self, request_id: bytes, fields: Fields) -> Answer:
         key = fields.string()
-        handle = self._handles.pop(key, None)
-        if handle is None:
-            raise Refused("no such handle", code="handle")
+        handle = self._handle_of(key)
         if isinstance(handle, Reading):
-            reading = handle
-            return self._do(request_id, lambda: self._visit.close(reading))
+            return Call(request_id, lambda: self._visit.close(handle), lambda _: self._closed(request_id, key))
         if self._visit.has_seen_news:
-            return self._do(request_id, self._visit.record_shown)
+            return Call(request_id, self._visit.record_shown, lambda _: self._closed(request_id, key))
+        return self._closed(request_id, key)
+
+    def _closed(self, request_id: bytes, key: bytes) -> bytes:
+        del self._handles[key]
         return wire.status(request_id, Status.OK)
 
     # -- what a client does

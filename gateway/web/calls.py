@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from ..access import Actor
 from ..store.database import Transaction
@@ -44,19 +44,21 @@ class Call:
         """`step`'s result, of one snapshot."""
         return await self.parts.pool.run(self.parts.db.read, step)
 
-    async def show(self, step: Callable[[Transaction], Answer]) -> JSONResponse:
+    async def answer(self, step: Callable[[Transaction], dict[str, Any]]) -> Response:
+        """The response to a GET of what has no version: a list, a report."""
+        return response(Answer(await self.read(step)))
+
+    async def show(self, step: Callable[[Transaction], Answer]) -> Response:
         """The response to a GET of one thing, with its ETag."""
         return response(await self.read(step))
 
-    async def change(self, step: Callable[[Transaction], Answer]) -> JSONResponse:
+    async def change(self, step: Callable[[Transaction], Answer]) -> Response:
         """Commit `step` and answer; under an Idempotency-Key, once."""
         key = self.idempotency_key() if self.request.method == "POST" else None
         same = idempotency.digest(self.request.method, self.request.url.path, await self.request.body())
         return await self.parts.pool.run(self.parts.db.write, lambda tx: self._once(tx, key, same, step))
 
-    def _once(
-        self, tx: Transaction, key: str | None, same: str, step: Callable[[Transaction], Answer]
-    ) -> JSONResponse:
+    def _once(self, tx: Transaction, key: str | None, same: str, step: Callable[[Transaction], Answer]) -> Response:
         if key is None:
             return response(step(tx))
         if (kept := idempotency.find(tx, self.actor.id, key, same)) is not None:
@@ -85,14 +87,18 @@ def etag(version: int | str) -> str:
     return f'"{version}"'
 
 
-def response(answer: Answer) -> JSONResponse:
-    """JSON, not to be kept by caches."""
+def response(answer: Answer) -> Response:
+    """JSON, not to be kept by caches; nothing at all for 204."""
+    if answer.status == 204:
+        return Response(status_code=204)
     headers = {"Cache-Control": "no-store"}
     if answer.version is not None:
         headers["ETag"] = etag(answer.version)
     return JSONResponse(answer.body, answer.status, headers)
 
 
-def replay(status: int, body: dict[str, Any]) -> JSONResponse:
+def replay(status: int, body: dict[str, Any]) -> Response:
     """An answer that was given before."""
-    return JSONResponse(body, status, {"Cache-Control": "no-store", REPLAYED: "true"})
+    again = response(Answer(body, status=status))
+    again.headers[REPLAYED] = "true"
+    return again

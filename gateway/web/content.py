@@ -46,12 +46,12 @@ def response(fd: int, rendition: Rendition, headers: Mapping[str, str]) -> Respo
         os.close(fd)
         return Response(status_code=304, headers=common)
     wanted = _range(headers, rendition.size, tag)
-    if wanted == "unsatisfiable":
-        os.close(fd)
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{rendition.size}"})
     if wanted is None:
         return _File(fd, 0, rendition.size, 200, common | {"Content-Length": str(rendition.size)}, rendition.media_type)
     start, end = wanted
+    if start >= end:
+        os.close(fd)
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{rendition.size}"})
     part = {"Content-Range": f"bytes {start}-{end - 1}/{rendition.size}", "Content-Length": str(end - start)}
     return _File(fd, start, end, 206, common | part, rendition.media_type)
 
@@ -63,8 +63,11 @@ def disposition(name: str) -> str:
     return f'attachment; filename="{plain}"{exact}'
 
 
-def _range(headers: Mapping[str, str], size: int, tag: str) -> tuple[int, int] | str | None:
-    """[start, end) of a single range; None for the whole: no range, several, or one of other bytes (If-Range)."""
+def _range(headers: Mapping[str, str], size: int, tag: str) -> tuple[int, int] | None:
+    """[start, end) of a single range, empty when it lies beyond the bytes; None for the whole.
+
+    The whole is answered without a range, to several ranges, and to a range of other bytes (If-Range).
+    """
     match = _RANGE.fullmatch(headers.get("range", "").replace(" ", ""))
     if match is None or match.groups() == ("", "") or headers.get("if-range", tag) != tag:
         return None
@@ -75,7 +78,7 @@ def _range(headers: Mapping[str, str], size: int, tag: str) -> tuple[int, int] |
         start, end = int(first), min(size, int(last) + 1) if last else size
         if last and int(last) < int(first):
             return None
-    return (start, end) if start < end else "unsatisfiable"
+    return start, end
 
 
 async def _blocks(fd: int, start: int, end: int) -> AsyncIterator[bytes]:

@@ -47,9 +47,7 @@ def find(tx: Transaction, caller: str, key: str, request_sha256: str) -> tuple[i
     return kept.status, kept.body
 
 
-def keep(
-    tx: Transaction, caller: str, key: str, request_sha256: str, status: int, body: dict[str, Any]
-) -> None:
+def keep(tx: Transaction, caller: str, key: str, request_sha256: str, status: int, body: dict[str, Any]) -> None:
     """Keep an answer; older ones than a day go."""
     now = database.now(tx)
     tx.execute(sa.delete(IdempotencyKey).where(col(IdempotencyKey.created_at) < now - KEPT))

@@ -7,6 +7,8 @@ is not built (app.py). What a caller may do and see is decided in access.py.
 import os
 
 from fastapi import Request
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 
 from .. import access
 from ..access import Actor, Permission
@@ -31,6 +33,13 @@ class Needs:
         if self.operators_only and actor.kind != "operator":
             raise Denied("this is for operators only")
         return Call(request, parts, actor, is_local=_is_owner(request))
+
+
+def needs_of(route: BaseRoute) -> Needs | None:
+    """What a route needs; None when it names nothing."""
+    if not isinstance(route, APIRoute):
+        return None
+    return next((one.call for one in route.dependant.dependencies if isinstance(one.call, Needs)), None)
 
 
 async def _actor(request: Request, parts: Parts) -> Actor:

@@ -68,29 +68,25 @@ class Disk:
 
 def documents_waiting(tx: Transaction) -> list[Waiting]:
     """Documents to be sealed, waiting for a key, or in quarantine."""
-    states = (DocumentState.WAITING, DocumentState.QUARANTINED)
-    in_state = _counted(tx, Document, col(Document.state).in_(states), col(Document.state))
-    to_seal = _counted(
-        tx,
-        Document,
-        sa.and_(col(Document.due_at).is_not(None), col(Document.state) == DocumentState.RECEIVED),
-        col(Document.state),
-    )
-    return [Waiting("", row.state.value, row.count, row.oldest) for row in (*to_seal, *in_state)]
+    held = col(Document.state).in_((DocumentState.WAITING, DocumentState.QUARANTINED))
+    to_seal = sa.and_(col(Document.due_at).is_not(None), col(Document.state) == DocumentState.RECEIVED)
+    query = sa.select(col(Document.state), sa.func.count(), sa.func.min(Document.received_at))
+    rows = [
+        *tx.execute(query.where(to_seal).group_by(col(Document.state))),
+        *tx.execute(query.where(held).group_by(col(Document.state))),
+    ]
+    return [Waiting("", state.value, count, oldest) for state, count, oldest in rows]
 
 
 def deliveries_open(tx: Transaction) -> list[Waiting]:
     """Deliveries that are not done, and those that failed, by channel and state."""
-    rows = _counted(tx, Delivery, col(Delivery.state).in_(_OPEN_DELIVERIES), col(Delivery.channel), col(Delivery.state))
-    return [Waiting(row.channel.value, row.state.value, row.count, row.oldest) for row in rows]
-
-
-def _counted(
-    tx: Transaction, table: type[Document] | type[Delivery], condition: "sa.ColumnElement[bool]", *by: "sa.Column[object]"
-) -> "list[sa.Row[object]]":
-    since = Document.received_at if table is Document else Delivery.created_at
-    query = sa.select(*by, sa.func.count().label("count"), sa.func.min(since).label("oldest"))
-    return list(tx.execute(query.select_from(table).where(condition).group_by(*by).order_by(*by)))
+    rows = tx.execute(
+        sa.select(col(Delivery.channel), col(Delivery.state), sa.func.count(), sa.func.min(Delivery.created_at))
+        .where(col(Delivery.state).in_(_OPEN_DELIVERIES))
+        .group_by(col(Delivery.channel), col(Delivery.state))
+        .order_by(col(Delivery.channel), col(Delivery.state))
+    )
+    return [Waiting(channel.value, state.value, count, oldest) for channel, state, count, oldest in rows]
 
 
 def disk(settings: Settings, blobs: Blobs) -> Disk:

@@ -7,16 +7,25 @@ start of a page, never what may be seen.
 
 import base64
 import re
-from collections.abc import Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
+import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel import col
 
 from ..errors import Refused
 
 LIMIT = 50
 MAX_LIMIT = 200
 T = TypeVar("T")
+
+
+class _HasId(Protocol):
+    id: str
+
+
+Row = TypeVar("Row", bound=_HasId)
 _ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
 
 
@@ -41,9 +50,25 @@ class Page(BaseModel, Generic[T]):
     next_cursor: str | None
 
 
+def equal(*pairs: tuple[Any, object]) -> "list[sa.ColumnElement[bool]]":
+    """The conditions of the filters that were given: (column, value), None being no filter."""
+    return [col(column) == value for column, value in pairs if value is not None]
+
+
 def cut(rows: Sequence[T], listing: Listing) -> tuple[Sequence[T], bool]:
     """The page's rows, of up to `limit` + 1 that were asked for, and whether there is another page."""
     return rows[: listing.limit], len(rows) > listing.limit
+
+
+def of_things(rows: Sequence[Row], listing: Listing, shown: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
+    """A page of things with an id, of up to `limit` + 1 that were asked for."""
+    here, more = cut(rows, listing)
+    return {"items": [shown(row) for row in here], "next_cursor": encode(here[-1].id) if more else None}
+
+
+def whole(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A list that is short enough for one page."""
+    return {"items": items, "next_cursor": None}
 
 
 def encode(last_id: str) -> str:

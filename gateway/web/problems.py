@@ -41,6 +41,7 @@ STATUS = {  # by kind; the nearest base counts
 }
 STATUS_BY_CODE = {
     "unauthenticated": 401,
+    "stale": 412,
     "disk_full": 507,  # RFC 4918 11.5: nothing is wrong with the request
     "form": 400,
 }

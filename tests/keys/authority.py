@@ -49,12 +49,21 @@ class Authority:
         self.root = self._authority(name(f"{self.label} Root"), self._root_key, None)
         self.intermediate = self._authority(name(f"{self.label} Intermediate"), self._intermediate_key, self.root)
 
+    def intermediate_until(self, ends: dt.datetime) -> x509.Certificate:
+        """The intermediate, with the same key, valid no longer than that."""
+        subject = name(f"{self.label} Intermediate")
+        return self._authority(subject, self._intermediate_key, self.root, ends)
+
     def _authority(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Certificate | None
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        issuer: x509.Certificate | None,
+        ends: dt.datetime | None = None,
     ) -> x509.Certificate:
-        usage = _usage(key_cert_sign=True, crl_sign=True)
+        usage = key_usage(key_cert_sign=True, crl_sign=True)
         builder = _builder(subject, issuer.subject if issuer else subject, key, self._root_key)
-        builder = builder.not_valid_before(self.now - 5 * YEAR).not_valid_after(self.now + 10 * YEAR)
+        builder = builder.not_valid_before(self.now - 5 * YEAR).not_valid_after(ends or self.now + 10 * YEAR)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         return builder.add_extension(usage, critical=True).sign(self._root_key, hashes.SHA256())
 
@@ -66,25 +75,30 @@ class Authority:
         starts: dt.timedelta = -YEAR,
         ends: dt.timedelta = YEAR,
         usage: x509.KeyUsage | None = None,
-        extensions: tuple[x509.ExtensionType, ...] = (),
+        serial: int | None = None,
+        extension: x509.ExtensionType | None = None,
     ) -> x509.Certificate:
         """An end certificate; by default one that may seal (digitalSignature, nonRepudiation), without SAN."""
         issuer = self.intermediate.subject
-        builder = _builder(name(common_name), issuer, key, self._intermediate_key)
+        builder = _builder(name(common_name), issuer, key, self._intermediate_key, serial)
         builder = builder.not_valid_before(self.now + starts).not_valid_after(self.now + ends)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        usage = usage or _usage(digital_signature=True, content_commitment=True)
+        usage = usage or key_usage(digital_signature=True, content_commitment=True)
         builder = builder.add_extension(usage, critical=True)
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=False)
+        if extension is not None:
+            builder = builder.add_extension(extension, critical=True)
         return builder.sign(self._intermediate_key, hashes.SHA256())
 
     def signing_key(
-        self, key: PrivateKey | None = None, common_name: str = "Cachet", **dates: dt.timedelta
+        self,
+        key: PrivateKey | None = None,
+        common_name: str = "Cachet",
+        starts: dt.timedelta = -YEAR,
+        ends: dt.timedelta = YEAR,
     ) -> SigningKey:
         """A key that seals, RSA-2048 unless given, with its certificate and the intermediate."""
         key = key or rsa_key()
-        return SigningKey(key, self.issue(key, common_name, **dates), (self.intermediate,))
+        return SigningKey(key, self.issue(key, common_name, starts=starts, ends=ends), (self.intermediate,))
 
     def write_pkcs12(self, folder: Path, key: SigningKey, file_name: str = "seal") -> tuple[Path, Path]:
         """PKCS#12 with the chain and the root, and the file of its password; both 0600."""
@@ -119,15 +133,21 @@ def write_pem(path: Path, certificate: x509.Certificate) -> Path:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: PrivateKey, issuer_key: ec.EllipticCurvePrivateKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: PrivateKey,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    serial: int | None = None,
 ) -> x509.CertificateBuilder:
-    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
-    return builder.add_extension(
-        x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
-    ).add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    serial = serial or x509.random_serial_number()
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), serial)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    return builder.add_extension(identifier, critical=False)
 
 
-def _usage(**bits: bool) -> x509.KeyUsage:
+def key_usage(**bits: bool) -> x509.KeyUsage:
+    """Those bits and no others."""
     names = (
         "digital_signature",
         "content_commitment",

@@ -1,4 +1,4 @@
-"""The envelope sender names its delivery, survives what relays do to addresses, and cannot be made without the secret."""
+"""The envelope sender names its delivery, survives what relays do to it, and cannot be made without the secret."""
 
 from pathlib import Path
 

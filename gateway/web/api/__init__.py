@@ -1,1 +1,3 @@
-"""The endpoints of /api/v1, one module for each of their nouns. Each declares its permission, asks a part, and shows."""
+"""The endpoints of /api/v1, a module for each noun. Each names its permission, asks a part, and shows."""
+
+API = "/api/v1"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import col, select
 
@@ -19,9 +19,10 @@ from ...store.database import Transaction
 from .. import visible
 from ..calls import Answer, Call
 from ..login import Needs
+from . import API
 from .documents import DocumentShown, answer
 
-routes = APIRouter(prefix="/documents/{document_id}", tags=["documents"])
+routes = APIRouter(prefix=f"{API}/documents/{{document_id}}", tags=["documents"])
 Deciding = Annotated[Call, Depends(Needs(Permission.DOCUMENTS_DECIDE))]
 Ordering = Annotated[Call, Depends(Needs(Permission.DELIVERIES_MANAGE))]
 
@@ -47,7 +48,7 @@ class Ordered(BaseModel):
 
 
 @routes.post("/accept", response_model=DocumentShown)
-async def accept(call: Deciding, document_id: str, body: Reason) -> JSONResponse:
+async def accept(call: Deciding, document_id: str, body: Reason) -> Response:
     """Let a quarantined document go on, as if it had just come in."""
     channel = call.parts.settings.issuer.original_channel
     return await _decide(
@@ -56,13 +57,13 @@ async def accept(call: Deciding, document_id: str, body: Reason) -> JSONResponse
 
 
 @routes.post("/reject", response_model=DocumentShown)
-async def reject(call: Deciding, document_id: str, body: Reason) -> JSONResponse:
+async def reject(call: Deciding, document_id: str, body: Reason) -> Response:
     """End a quarantined document; its bytes stay as evidence."""
     return await _decide(call, document_id, lambda tx: quarantine.reject(tx, document_id, call.actor.id, body.reason))
 
 
 @routes.post("/replace", response_model=DocumentShown)
-async def replace(call: Deciding, document_id: str, body: Reason) -> JSONResponse:
+async def replace(call: Deciding, document_id: str, body: Reason) -> Response:
     """Make a quarantined document the next version of the one that holds its number, while nothing of that one left."""
     channel = call.parts.settings.issuer.original_channel
     return await _decide(
@@ -71,12 +72,12 @@ async def replace(call: Deciding, document_id: str, body: Reason) -> JSONRespons
 
 
 @routes.post("/withdraw", response_model=DocumentShown)
-async def withdraw(call: Deciding, document_id: str, body: Reason) -> JSONResponse:
+async def withdraw(call: Deciding, document_id: str, body: Reason) -> Response:
     """Take a document from its client's inbox and archive. It recalls no mail; its bytes and facts stay."""
     return await _decide(call, document_id, lambda tx: orders.withdraw(tx, document_id, call.actor.id, body.reason))
 
 
-async def _decide(call: Call, document_id: str, act: Callable[[Transaction], Document]) -> JSONResponse:
+async def _decide(call: Call, document_id: str, act: Callable[[Transaction], Document]) -> Response:
     def step(tx: Transaction) -> Answer:
         call.require_match(visible.document(tx, call.actor, document_id).row_version)
         return answer(tx, act(tx))
@@ -87,7 +88,7 @@ async def _decide(call: Call, document_id: str, act: Callable[[Transaction], Doc
 
 
 @routes.post("/send-again", status_code=201, response_model=Ordered)
-async def send_again(call: Ordering, document_id: str, body: Again) -> JSONResponse:
+async def send_again(call: Ordering, document_id: str, body: Again) -> Response:
     """Deliver the document once more, marked as a repeat."""
 
     def step(tx: Transaction) -> Answer:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import col, select
 
@@ -22,8 +22,9 @@ from .. import pages, visible
 from ..calls import Answer, Call
 from ..login import Needs
 from ..pages import Listing, Page
+from . import API
 
-routes = APIRouter(prefix="/deliveries", tags=["deliveries"])
+routes = APIRouter(prefix=f"{API}/deliveries", tags=["deliveries"])
 Reading = Annotated[Call, Depends(Needs(Permission.DOCUMENTS_READ))]
 Ordering = Annotated[Call, Depends(Needs(Permission.DELIVERIES_MANAGE))]
 
@@ -91,21 +92,21 @@ class Remark(BaseModel):
 
 
 @routes.get("", response_model=Page[DeliveryShown])
-async def find(call: Reading, wanted: Annotated[DeliveryFilter, Query()]) -> dict[str, Any]:
+async def find(call: Reading, wanted: Annotated[DeliveryFilter, Query()]) -> Response:
     """Deliveries, the newest first."""
-    return await call.read(lambda tx: _page(tx, call, wanted))
+    return await call.answer(lambda tx: _page(tx, call, wanted))
 
 
 def _page(tx: Transaction, call: Call, wanted: DeliveryFilter) -> dict[str, Any]:
-    pairs = (
-        (wanted.state, col(Delivery.state) == wanted.state),
-        (wanted.channel, col(Delivery.channel) == wanted.channel),
-        (wanted.client, col(Delivery.client_id) == wanted.client),
-        (wanted.document, col(Delivery.document_id) == wanted.document),
-        (wanted.number, col(Document.number) == wanted.number),
-        (wanted.after, col(Delivery.id) < wanted.after),
+    conditions = pages.equal(
+        (Delivery.state, wanted.state),
+        (Delivery.channel, wanted.channel),
+        (Delivery.client_id, wanted.client),
+        (Delivery.document_id, wanted.document),
+        (Document.number, wanted.number),
     )
-    conditions = [condition for value, condition in pairs if value is not None]
+    if (after := wanted.after) is not None:
+        conditions.append(col(Delivery.id) < after)
     query = _select().where(visible.documents(call.actor), *conditions).order_by(col(Delivery.id).desc())
     rows, more = pages.cut(tx.execute(query.limit(wanted.limit + 1)).all(), wanted)
     return {
@@ -114,9 +115,9 @@ def _page(tx: Transaction, call: Call, wanted: DeliveryFilter) -> dict[str, Any]
     }
 
 
-def _select() -> "sa.Select[Any]":
+def _select() -> Any:
     return (
-        sa.select(Delivery, Document.number, Mailbox.address, Folder.user_name)
+        sa.select(Delivery, col(Document.number), col(Mailbox.address), col(Folder.user_name))
         .join(Document, col(Document.id) == col(Delivery.document_id))
         .outerjoin(Mailbox, col(Mailbox.id) == col(Delivery.destination))
         .outerjoin(Folder, col(Folder.id) == col(Delivery.destination))
@@ -139,7 +140,7 @@ _SAME = [name for name in DeliveryShown.model_fields if name not in _OTHERWISE]
 
 
 @routes.get("/{delivery_id}", response_model=DeliveryWhole)
-async def one(call: Reading, delivery_id: str) -> JSONResponse:
+async def one(call: Reading, delivery_id: str) -> Response:
     """One delivery with its attempts."""
     return await call.show(lambda tx: _whole(tx, visible.delivery(tx, call.actor, delivery_id)))
 
@@ -153,26 +154,26 @@ def _whole(tx: Transaction, delivery: Delivery) -> Answer:
 
 
 @routes.post("/{delivery_id}/retry", response_model=DeliveryWhole)
-async def retry(call: Ordering, delivery_id: str) -> JSONResponse:
+async def retry(call: Ordering, delivery_id: str) -> Response:
     """Try a mail delivery at once: one that failed, bounced, or waits for its next attempt."""
     return await _order(call, delivery_id, lambda tx: orders.retry(tx, delivery_id, call.actor.id))
 
 
 @routes.post("/{delivery_id}/cancel", response_model=DeliveryWhole)
-async def cancel(call: Ordering, delivery_id: str, body: Remark | None = None) -> JSONResponse:
+async def cancel(call: Ordering, delivery_id: str, body: Remark | None = None) -> Response:
     """End a delivery that has not left."""
     reason = body.reason if body else ""
     return await _order(call, delivery_id, lambda tx: orders.cancel(tx, delivery_id, call.actor.id, reason))
 
 
 @routes.post("/{delivery_id}/release", response_model=DeliveryWhole)
-async def release(call: Ordering, delivery_id: str, body: Remark | None = None) -> JSONResponse:
+async def release(call: Ordering, delivery_id: str, body: Remark | None = None) -> Response:
     """Let a held delivery go."""
     reason = body.reason if body else ""
     return await _order(call, delivery_id, lambda tx: orders.release(tx, delivery_id, call.actor.id, reason))
 
 
-async def _order(call: Call, delivery_id: str, act: Callable[[Transaction], Delivery]) -> JSONResponse:
+async def _order(call: Call, delivery_id: str, act: Callable[[Transaction], Delivery]) -> Response:
     def step(tx: Transaction) -> Answer:
         call.require_match(visible.delivery(tx, call.actor, delivery_id).row_version)
         return _whole(tx, act(tx))

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import defer
 from sqlmodel import col
@@ -25,8 +26,9 @@ from .. import content, idempotency, pages, problems, uploads, visible
 from ..calls import Answer, Call, replay, response
 from ..login import Needs
 from ..pages import Listing, Page
+from . import API
 
-routes = APIRouter(prefix="/documents", tags=["documents"])
+routes = APIRouter(prefix=f"{API}/documents", tags=["documents"])
 Reading = Annotated[Call, Depends(Needs(Permission.DOCUMENTS_READ))]
 Submitting = Annotated[Call, Depends(Needs(Permission.DOCUMENTS_SUBMIT))]
 Explaining = Annotated[Call, Depends(Needs(Permission.EVIDENCE_READ))]
@@ -122,7 +124,10 @@ FORM = {
                         },
                     },
                 },
-                "encoding": {"file": {"contentType": "application/pdf"}, "sidecar": {"contentType": "application/json"}},
+                "encoding": {
+                    "file": {"contentType": "application/pdf"},
+                    "sidecar": {"contentType": "application/json"},
+                },
             }
         },
     }
@@ -136,7 +141,7 @@ FORM = {
     openapi_extra=FORM,
     responses={200: {"model": Submitted, "description": "The same document again"}},
 )
-async def submit(call: Submitting) -> JSONResponse:
+async def submit(call: Submitting) -> Response:
     """Hand in one document.
 
     The same number with the same bytes gets the same answer (200). With other bytes, or when a rule wants a person
@@ -202,9 +207,9 @@ def _submitted(outcome: Outcome) -> dict[str, Any]:
 
 
 @routes.get("", response_model=Page[DocumentShown])
-async def find(call: Reading, wanted: Annotated[DocumentFilter, Query()]) -> dict[str, Any]:
+async def find(call: Reading, wanted: Annotated[DocumentFilter, Query()]) -> Response:
     """Documents, the last accepted first."""
-    return await call.read(lambda tx: _page(tx, call, wanted))
+    return await call.answer(lambda tx: _page(tx, call, wanted))
 
 
 def _page(tx: Transaction, call: Call, wanted: DocumentFilter) -> dict[str, Any]:
@@ -218,9 +223,9 @@ def _page(tx: Transaction, call: Call, wanted: DocumentFilter) -> dict[str, Any]
     }
 
 
-def _select() -> "sa.Select[Any]":
+def _select() -> Any:
     return (
-        sa.select(Document, Contract.number, Company.siren, Seal)
+        sa.select(Document, col(Contract.number), col(Company.siren), Seal)
         .outerjoin(Contract, col(Contract.id) == col(Document.contract_id))
         .outerjoin(Company, col(Company.id) == col(Document.company_id))
         .outerjoin(Seal, col(Seal.document_id) == col(Document.id))
@@ -230,25 +235,30 @@ def _select() -> "sa.Select[Any]":
 
 def _conditions(wanted: DocumentFilter, call: Call) -> "list[sa.ColumnElement[bool]]":
     siren = wanted.siren or wanted.company
-    zone = call.parts.settings.issuer.zone
-    pairs = (
-        (wanted.number, col(Document.number) == wanted.number),
-        (wanted.client, col(Document.client_id) == wanted.client),
-        (siren, col(Company.siren) == "".join((siren or "").split())),
-        (wanted.contract, col(Contract.number) == wanted.contract),
-        (wanted.nature, col(Document.nature) == wanted.nature),
-        (wanted.state, col(Document.state) == wanted.state),
-        (wanted.kind, col(Document.kind) == wanted.kind),
-        (wanted.issued_from, col(Document.issue_date) >= wanted.issued_from),
-        (wanted.issued_to, col(Document.issue_date) <= wanted.issued_to),
+    conditions = pages.equal(
+        (Document.number, wanted.number),
+        (Document.client_id, wanted.client),
+        (Company.siren, siren and "".join(siren.split())),
+        (Contract.number, wanted.contract),
+        (Document.nature, wanted.nature),
+        (Document.state, wanted.state),
+        (Document.kind, wanted.kind),
     )
-    conditions = [condition for value, condition in pairs if value is not None]
+    if wanted.issued_from is not None:
+        conditions.append(col(Document.issue_date) >= wanted.issued_from)
+    if wanted.issued_to is not None:
+        conditions.append(col(Document.issue_date) <= wanted.issued_to)
+    zone = call.parts.settings.issuer.zone
     if wanted.received_from is not None:
-        conditions.append(col(Document.received_at) >= dt.datetime.combine(wanted.received_from, dt.time(), zone))
-    if wanted.received_to is not None:
-        after = wanted.received_to + dt.timedelta(days=1)
-        conditions.append(col(Document.received_at) < dt.datetime.combine(after, dt.time(), zone))
+        conditions.append(col(Document.received_at) >= _midnight(wanted.received_from, zone))
+    if wanted.received_to is not None and wanted.received_to < dt.date.max:
+        conditions.append(col(Document.received_at) < _midnight(wanted.received_to + dt.timedelta(days=1), zone))
     return conditions
+
+
+def _midnight(day: dt.date, zone: ZoneInfo) -> dt.datetime:
+    """The instant at which the issuer's day begins; years that no zone reaches are cut off."""
+    return dt.datetime.combine(min(max(day, dt.date(2, 1, 1)), dt.date(9998, 1, 1)), dt.time(), zone)
 
 
 def shown(document: Document, contract: str | None, siren: str | None, seal: Seal | None) -> dict[str, Any]:
@@ -270,7 +280,7 @@ _SAME = [name for name in DocumentShown.model_fields if name not in _OTHERWISE]
 
 
 @routes.get("/{document_id}", response_model=DocumentShown)
-async def one(call: Reading, document_id: str) -> JSONResponse:
+async def one(call: Reading, document_id: str) -> Response:
     """One document."""
     return await call.show(lambda tx: answer(tx, visible.document(tx, call.actor, document_id)))
 
@@ -333,11 +343,12 @@ class LifeShown(BaseModel):
 
 
 @routes.get("/{document_id}/explain", response_model=LifeShown)
-async def life(call: Explaining, document_id: str) -> dict[str, Any]:
+async def life(call: Explaining, document_id: str) -> Response:
     """The whole life of a document, in words."""
 
     def step(tx: Transaction) -> dict[str, Any]:
         visible.document(tx, call.actor, document_id)
-        return asdict(explain.explain(tx, document_id, call.parts.settings.issuer.zone))
+        told = explain.explain(tx, document_id, call.parts.settings.issuer.zone)
+        return LifeShown.model_validate(asdict(told)).model_dump(mode="json")
 
-    return await call.read(step)
+    return await call.answer(step)

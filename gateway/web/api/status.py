@@ -1,4 +1,4 @@
-"""How the gateway is: for operators (/api/v1/status), for supervisors (/healthz, /readyz), for Prometheus (/metrics)."""
+"""How the gateway is: for operators (/status), for supervisors (/healthz, /readyz), for Prometheus (/metrics)."""
 
 import asyncio
 import datetime as dt
@@ -19,8 +19,9 @@ from ..login import Needs
 from ..metrics import Metrics
 from ..overview import Certificates
 from ..parts import Parts
+from . import API
 
-routes = APIRouter(tags=["status"])
+routes = APIRouter(prefix=API, tags=["status"])
 probes = APIRouter(tags=["probes"])
 Reading = Annotated[Call, Depends(Needs(Permission.DOCUMENTS_READ, operators_only=True))]
 READY_SECONDS = 5.0
@@ -78,7 +79,7 @@ class Ready(BaseModel):
 
 
 @routes.get("/status", response_model=Status)
-async def status(call: Reading) -> dict[str, Any]:
+async def status(call: Reading) -> Response:
     """What waits by state and age, the disk, the certificates."""
     certificates = call.request.app.state.certificates
 
@@ -94,7 +95,7 @@ async def status(call: Reading) -> dict[str, Any]:
         )
         return shown.model_dump(mode="json")
 
-    return await call.read(step)
+    return await call.answer(step)
 
 
 def _certificate(certificate: overview.Certificate, now: dt.datetime) -> CertificateShown:
@@ -158,9 +159,7 @@ async def metrics(request: Request) -> Response:
 def _render(parts: Parts, figures: Metrics, certificates: Certificates) -> bytes:
     disk = overview.disk(parts.settings, parts.blobs)
     try:
-        documents, deliveries = parts.db.read(
-            lambda tx: (overview.documents_waiting(tx), overview.deliveries_open(tx))
-        )
+        documents, deliveries = parts.db.read(lambda tx: (overview.documents_waiting(tx), overview.deliveries_open(tx)))
     except Unavailable:
         return figures.render(None, None, disk, certificates.read(), parts.pool.pending)
     return figures.render(documents, deliveries, disk, certificates.read(), parts.pool.pending)

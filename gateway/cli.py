@@ -1,0 +1,208 @@
+"""The command line: `gateway COMMAND`. Each command is a few lines over the parts below; commands/ holds what they do.
+
+Exit status: 0 done, 1 refused or failed, 2 wrong usage. An error is one line on standard error, without a traceback:
+what was wrong, where, what to do.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from . import __version__, config
+from .commands import check as checks
+from .commands import init as setup
+from .commands import parties, queue, show, tokens
+from .commands import submit as submitting
+from .commands.options import AsJson, call, config_path, refuse_root, settings
+from .commands.reach import Api
+from .errors import Conflict, GatewayError
+from .store import migrations, state
+
+app = typer.Typer(
+    name="gateway",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Documents in, sealed; out to each client's drop folder and mailboxes, with proof.",
+)
+app.add_typer(queue.app, name="queue")
+app.add_typer(queue.quarantine, name="quarantine")
+app.add_typer(tokens.app, name="token")
+app.add_typer(parties.keys, name="key")
+app.add_typer(parties.clients, name="client")
+app.add_typer(parties.companies, name="company")
+app.add_typer(parties.contracts, name="contract")
+app.add_typer(parties.subscriptions, name="subscription")
+app.add_typer(parties.delivery_settings, name="settings")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"gateway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Settings file. Else config/gateway.toml, then /etc/gateway/gateway.toml."),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def serve(context: typer.Context) -> None:
+    """Run the daemon until SIGTERM."""
+    import uvloop
+
+    from . import daemon
+
+    refuse_root("gateway serve")
+    uvloop.run(daemon.serve(config.find(config_path(context))))
+
+
+@app.command()
+def demo(
+    dir: Annotated[Path | None, typer.Option("--dir", help="Where its files go; else a throw-away directory.")] = None,  # noqa: A002
+    once: Annotated[bool, typer.Option("--once", help="End after the story; 0 only if all was verified.")] = False,
+    relay: Annotated[str | None, typer.Option("--relay", help="HOST:PORT that mail is sent to instead.")] = None,
+) -> None:
+    """Show the main job on this machine: invoices in, originals out by SFTP and signed mail, all verified."""
+    from .demo import story
+
+    raise typer.Exit(story.run(dir, once, relay))
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    state_directory: Annotated[
+        Path | None, typer.Option("--state", help="State directory; else var/ beside the settings file.")
+    ] = None,
+    development: Annotated[
+        bool, typer.Option("--development", help="With keys of a throw-away authority, each said to be insecure.")
+    ] = False,
+) -> None:
+    """Write an annotated settings file and make the state directory."""
+    path = config_path(context) or config.DEFAULT_PATHS[0]
+    for line in setup.init(path, state_directory or path.absolute().parent / "var", development=development):
+        print(line)
+
+
+@app.command()
+def check(context: typer.Context, as_json: AsJson = False) -> None:
+    """Say what is wrong with the settings, where, and what to do; 1 if anything would stop the gateway."""
+    found = checks.check(settings(context))
+    show.findings(found, as_json)
+    raise typer.Exit(int(any(finding.level == checks.ERROR for finding in found)))
+
+
+@app.command()
+def migrate(context: typer.Context) -> None:
+    """Bring the database to this release's schema."""
+    store = settings(context).store
+    state.prepare(store)
+    lock = state.StateLock(store)
+    try:
+        lock.acquire()
+    except Conflict:
+        raise Conflict("a gateway is running here: stop it, migrate, start it again") from None
+    url = state.database_url(store)
+    before = migrations.current(url)
+    (migrations.upgrade_file if url.startswith("sqlite:") else migrations.upgrade)(url)
+    print(f"schema {before or 'none'} -> {migrations.newest()}")
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="PDFs, or directories of them; X.pdf.json goes with X.pdf.")],
+    as_json: AsJson = False,
+) -> None:
+    """Hand in documents; 1 if any was not taken."""
+    wanted = submitting.gather(files)
+
+    async def act(api: Api) -> list[submitting.Result]:
+        columns = (TextColumn("handing in"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=show.console(stderr=True), transient=True) as progress:
+            task = progress.add_task("", total=len(wanted))
+            return await submitting.submit(api, wanted, lambda: progress.advance(task))
+
+    results = call(context, act)
+    show.results(results, as_json)
+    raise typer.Exit(int(not all(result.is_taken for result in results)))
+
+
+@app.command()
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """What waits and since when, the certificates, the disk."""
+    show.status(call(context, lambda api: api.get("/status")), as_json)
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    number: Annotated[str, typer.Argument(help="Number of a document, or its id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell the whole life of a document: why it went where, what happened, what comes next."""
+
+    async def act(api: Api) -> list[Any]:
+        if number.startswith("doc_"):
+            return [await api.get(f"/documents/{number}/explain")]
+        found = await api.every("/documents", number=number)
+        return [await api.get(f"/documents/{one['id']}/explain") for one in found]
+
+    lives = call(context, act)
+    if not lives:
+        raise GatewayError(f"no document has the number {number}")
+    show.lives(lives, as_json)
+
+
+@app.command()
+def openapi() -> None:
+    """Print the API's description (OpenAPI 3.1)."""
+    from .web.app import description
+
+    print(json.dumps(description(), indent=2))
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("GATEWAY_TRACEBACK"):
+            raise
+        print(f"gateway: {_said(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _said(error: BaseException) -> str:
+    """One line; of several failures at once, the first that is one of ours."""
+    causes = _leaves(error)
+    ours = [cause for cause in causes if isinstance(cause, GatewayError)]
+    if ours:
+        return " ".join(ours[0].message.split())
+    cause = causes[0]
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"{cause.strerror}: {cause.filename}" if cause.filename else cause.strerror
+    return f"{type(cause).__name__}: {cause} (GATEWAY_TRACEBACK=1 shows where)".replace("\n", " ")
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]

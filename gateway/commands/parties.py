@@ -1,0 +1,245 @@
+"""`gateway client | company | contract | subscription | settings | key`: the parties, as the API has them.
+
+A client is named by its id (cli_…) or by its name, where only one has it.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import Conflict, NotFound
+from . import show
+from .options import AsJson, Limit, call
+from .reach import Api
+
+clients = typer.Typer(no_args_is_help=True, help="Clients.")
+companies = typer.Typer(no_args_is_help=True, help="Companies, by SIREN.")
+contracts = typer.Typer(no_args_is_help=True, help="Contracts.")
+subscriptions = typer.Typer(no_args_is_help=True, help="Subscriptions to the electronic invoice.")
+delivery_settings = typer.Typer(no_args_is_help=True, help="How documents reach a client.")
+keys = typer.Typer(no_args_is_help=True, help="SSH keys that open a client's drop folder.")
+
+Client = Annotated[str, typer.Argument(help="Id or name of the client.")]
+
+
+async def _id(api: Api, client: str) -> str:
+    """The id of a client; NotFound, and Conflict when several have the name."""
+    if client.startswith("cli_"):
+        return client
+    found = [one for one in await api.every("/clients", name=client) if one["name"].casefold() == client.casefold()]
+    if not found:
+        raise NotFound(f"no client is named {client!r}")
+    if len(found) > 1:
+        raise Conflict(f"{len(found)} clients are named {client!r}: use the id of one")
+    return str(found[0]["id"])
+
+
+@clients.command("add")
+def add_client(
+    context: typer.Context,
+    name: str,
+    language: Annotated[str, typer.Option("--language", help="Of mails and pages: fr or en.")] = "fr",
+    as_json: AsJson = False,
+) -> None:
+    """A new client, with its drop folder."""
+    body = {"name": name, "language": language}
+    show.thing(call(context, lambda api: api.post("/clients", body)), as_json)
+
+
+@clients.command("list")
+def list_clients(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Option("--name", help="Part of the name.")] = None,
+    limit: Limit = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Clients."""
+    found = call(context, lambda api: api.every("/clients", limit, name=name))
+    columns = {"id": "id", "name": "name", "language": "language", "disabled_at": "closed"}
+    show.table(found, columns, empty="no client yet: gateway client add NAME", wants_json=as_json)
+
+
+@companies.command("add")
+def add_company(context: typer.Context, siren: str, name: str, client: Client, as_json: AsJson = False) -> None:
+    """A company of a client."""
+
+    async def act(api: Api) -> Any:
+        return await api.post("/companies", {"siren": siren, "name": name, "client": await _id(api, client)})
+
+    show.thing(call(context, act), as_json)
+
+
+@companies.command("list")
+def list_companies(
+    context: typer.Context,
+    search: Annotated[str | None, typer.Option("--search", help="SIREN, or part of the name.")] = None,
+    limit: Limit = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Companies."""
+    found = call(context, lambda api: api.every("/companies", limit, search=search))
+    show.table(
+        found,
+        {"siren": "SIREN", "name": "name", "client": "client", "id": "id"},
+        empty="no company",
+        wants_json=as_json,
+    )
+
+
+@contracts.command("add")
+def add_contract(
+    context: typer.Context,
+    number: str,
+    siren: Annotated[str, typer.Argument(help="Of the company that holds it.")],
+    kind: Annotated[str, typer.Option("--type", help="CARD_S, CARD_I, or the issuer's own word.")] = "CARD_S",
+    as_json: AsJson = False,
+) -> None:
+    """A contract of a company."""
+    body = {"number": number, "type": kind, "siren": siren}
+    show.thing(call(context, lambda api: api.post("/contracts", body)), as_json)
+
+
+@contracts.command("list")
+def list_contracts(
+    context: typer.Context,
+    siren: Annotated[str | None, typer.Option("--siren", help="Of one company.")] = None,
+    limit: Limit = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Contracts."""
+    found = call(context, lambda api: api.every("/contracts", limit, siren=siren))
+    columns = {"number": "number", "type": "type", "siren": "SIREN", "client": "client", "id": "id"}
+    show.table(found, columns, empty="no contract", wants_json=as_json)
+
+
+@subscriptions.command("add")
+def subscribe(
+    context: typer.Context,
+    client: Client,
+    numbers: Annotated[list[str] | None, typer.Argument(help="Contracts; none with --all.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every eligible contract of the client.")] = False,
+    include_future: Annotated[bool, typer.Option("--include-future", help="With --all: later contracts too.")] = False,
+    from_day: Annotated[str | None, typer.Option("--from", help="YYYY-MM-DD; else today.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Needed for a day in the past.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Subscribe contracts of a client to the electronic invoice; 1 if any is refused."""
+    if bool(numbers) == every:
+        raise typer.BadParameter("name contracts, or give --all")
+
+    async def act(api: Api) -> Any:
+        body = {"client": await _id(api, client), "from": from_day, "include_future": include_future, "reason": reason}
+        return await api.post("/subscriptions", body | ({"all": True} if every else {"contracts": numbers}))
+
+    _items(call(context, act)["items"], as_json)
+
+
+def _items(items: list[Any], as_json: bool) -> None:
+    columns = {"contract": "contract", "outcome": "outcome", "from": "from", "to": "to", "reason": "reason"}
+    show.table(items, columns, empty="no contract to subscribe", wants_json=as_json)
+    raise typer.Exit(int(any(item["outcome"] == "refused" for item in items)))
+
+
+@subscriptions.command("list")
+def list_subscriptions(context: typer.Context, client: Client, limit: Limit = 1000, as_json: AsJson = False) -> None:
+    """Subscriptions of a client."""
+
+    async def act(api: Api) -> Any:
+        return await api.every("/subscriptions", limit, client=await _id(api, client))
+
+    columns = {"id": "id", "contract": "contract", "from": "from", "to": "to", "scope": "scope", "created_by": "by"}
+    show.table(call(context, act), columns, empty="nothing is subscribed", wants_json=as_json)
+
+
+@subscriptions.command("end")
+def end_subscription(
+    context: typer.Context,
+    subscription: Annotated[str, typer.Argument(help="Its id, sub_…")],
+    to: Annotated[str | None, typer.Option("--to", help="Last day, YYYY-MM-DD; else today.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Needed for a day in the past.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """End a subscription after a day."""
+    body = {"to": to, "reason": reason}
+    show.thing(call(context, lambda api: api.post(f"/subscriptions/{subscription}/end", body)), as_json)
+
+
+@delivery_settings.command("show")
+def show_settings(context: typer.Context, client: Client, as_json: AsJson = False) -> None:
+    """The settings in force."""
+
+    async def act(api: Api) -> Any:
+        return await api.get(f"/clients/{await _id(api, client)}/delivery-settings")
+
+    show.thing(call(context, act), as_json)
+
+
+@delivery_settings.command("set")
+def set_settings(
+    context: typer.Context,
+    client: Client,
+    email: Annotated[list[str] | None, typer.Option("--email", help="An address; may be given again.")] = None,
+    folder: Annotated[bool, typer.Option("--folder/--no-folder", help="Publish in the drop folder.")] = True,
+    formats: Annotated[list[str] | None, typer.Option("--format", help="pdf or xml; may be given again.")] = None,
+    receipt: Annotated[str | None, typer.Option("--receipt", help="delete, full_read, api or none.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace the settings of a client: e-mail, drop folder, or both."""
+    by_folder = {"enabled": folder, "formats": formats or None, "receipt": receipt}
+
+    async def act(api: Api) -> Any:
+        body = {"email": {"enabled": bool(email), "addresses": email or []}, "folder": by_folder}
+        return await api.put(f"/clients/{await _id(api, client)}/delivery-settings", body)
+
+    show.thing(call(context, act), as_json)
+
+
+@keys.command("add")
+def add_key(
+    context: typer.Context,
+    client: Client,
+    file: Annotated[Path, typer.Argument(help="Public key, OpenSSH format; - reads standard input.")],
+    label: Annotated[str, typer.Option("--label", help="What the client calls it.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Let a public key open a client's drop folder."""
+    public_key = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+
+    async def act(api: Api) -> Any:
+        body = {"public_key": public_key.strip(), "label": label or file.stem}
+        return await api.post(f"/clients/{await _id(api, client)}/keys", body)
+
+    show.thing(call(context, act), as_json)
+
+
+@keys.command("list")
+def list_keys(context: typer.Context, client: Client, as_json: AsJson = False) -> None:
+    """A client's keys, revoked ones too."""
+
+    async def act(api: Api) -> Any:
+        return await api.every(f"/clients/{await _id(api, client)}/keys")
+
+    columns = {
+        "id": "id",
+        "label": "label",
+        "fingerprint": "fingerprint",
+        "expires_at": "ends",
+        "revoked_at": "revoked",
+        "last_used_at": "last used",
+    }
+    show.table(call(context, act), columns, empty="no key yet: gateway key add CLIENT FILE", wants_json=as_json)
+
+
+@keys.command("revoke")
+def revoke_key(
+    context: typer.Context, client: Client, key: Annotated[str, typer.Argument(help="Its id, key_…")]
+) -> None:
+    """Refuse a key from now on; its sessions end within a minute."""
+
+    async def act(api: Api) -> Any:
+        return await api.delete(f"/clients/{await _id(api, client)}/keys/{key}")
+
+    call(context, act)
+    print(f"{key} is revoked")

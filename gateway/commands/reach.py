@@ -1,0 +1,146 @@
+"""Reach the admin API: over the Unix socket of the daemon that runs, else in this process, on the same parts.
+
+Either way a command goes through the same code as any other caller. Without a daemon the state directory's lock is
+held meanwhile, so that none can start half-way. Failures: ApiError with the problem's own words.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import httpx
+
+from ..config import Settings
+from ..errors import Conflict, GatewayError, Unavailable
+from ..servers import httpd
+from ..store import state
+
+BASE = "http://gateway/api/v1"
+_START_SECONDS = 10.0  # a daemon holds the lock before it listens
+T = TypeVar("T")
+
+
+class ApiError(GatewayError):
+    """The API said no; the message is its `detail`. `status` and the whole problem are kept."""
+
+    code = "api"
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        super().__init__(str(problem.get("detail") or f"HTTP {status}"), code=str(problem.get("code") or "api"))
+        self.status = status
+        self.problem = problem
+
+
+class Api:
+    """Calls of the API; answers are JSON."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """A thing, or one page of a list. Parameters that are None are left out."""
+        wanted = {name: value for name, value in query.items() if value is not None}
+        return _json(await self._client.get(path, params=wanted))
+
+    async def every(self, path: str, limit: int | None = None, **query: Any) -> list[Any]:
+        """A list over its pages, up to `limit` items; None: all."""
+        items: list[Any] = []
+        cursor = None
+        while limit is None or len(items) < limit:
+            page = await self.get(path, cursor=cursor, limit=min(200, limit - len(items)) if limit else 200, **query)
+            items += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        return items
+
+    async def post(self, path: str, body: Any = None, **request: Any) -> Any:
+        """Make or order something. `request`: httpx's, for an upload."""
+        if body is not None:
+            request["json"] = body
+        return _json(await self._client.post(path, **request))
+
+    async def put(self, path: str, body: Any) -> Any:
+        """Replace something."""
+        return _json(await self._client.put(path, json=body))
+
+    async def delete(self, path: str) -> Any:
+        """End something."""
+        return _json(await self._client.delete(path))
+
+
+def _json(answer: httpx.Response) -> Any:
+    is_json = "json" in answer.headers.get("content-type", "")
+    if answer.status_code >= 400:
+        raise ApiError(answer.status_code, answer.json() if is_json else {"detail": answer.text[:200]})
+    return answer.json() if is_json else None
+
+
+def run(settings: Settings, act: Callable[[Api], Awaitable[T]]) -> T:
+    """What `act` makes of the API."""
+
+    async def main() -> T:
+        async with connect(settings) as api:
+            return await act(api)
+
+    return asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def connect(settings: Settings) -> AsyncIterator[Api]:
+    """The API, however it can be reached. ConfigError when the state directory is another user's."""
+    if settings.store.directory.exists():
+        state.require_owner(settings.store.directory)
+    async with contextlib.AsyncExitStack() as stack:
+        transport = await stack.enter_async_context(_transport(settings))
+        timeout = httpx.Timeout(120, connect=10)
+        client = httpx.AsyncClient(transport=transport, base_url=BASE, timeout=timeout, trust_env=False)
+        yield Api(await stack.enter_async_context(client))
+
+
+@contextlib.asynccontextmanager
+async def _transport(settings: Settings) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    # Imported here: `gateway --help` needs no database, no PDF library and no web framework.
+    from ..daemon import open_core, parts_of
+    from ..web.app import create_app
+
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            core = await stack.enter_async_context(open_core(settings))
+        except Conflict as error:
+            if error.code == "schema":
+                raise
+            with httpd.reachable(state.admin_socket(settings.store)) as name:
+                await _listening(name)
+                yield httpx.AsyncHTTPTransport(uds=name)
+            return
+        yield httpx.ASGITransport(_as_owner(create_app(parts_of(core))))
+
+
+async def _listening(name: str) -> None:
+    """Wait until somebody listens; Unavailable."""
+    deadline = asyncio.get_running_loop().time() + _START_SECONDS
+    while True:
+        try:
+            _, writer = await asyncio.open_unix_connection(name)
+        except OSError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Unavailable(
+                    "a gateway process holds the state directory but does not listen on its socket: "
+                    "another command may be running; try again"
+                ) from None
+            await asyncio.sleep(0.1)
+        else:
+            writer.close()
+            return
+
+
+def _as_owner(app: Any) -> Any:
+    """The scope as the Unix socket's listener makes it: whoever may open the state directory is its owner."""
+
+    async def called(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope | {"extensions": {"unix_peer": {"uid": os.geteuid()}}}, receive, send)
+
+    return called

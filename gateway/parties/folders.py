@@ -1,0 +1,118 @@
+"""A client's drop folders: their log-in names, what goes into them, and for which contracts.
+
+A client has one folder from the start, which takes all its contracts; further ones take all or only named ones.
+Refused: a log-in name, format or receipt mode that cannot be. Conflict: a log-in name that is taken.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from .. import evidence
+from ..access import Actor, Permission, client_for
+from ..domain import identifiers
+from ..domain.folders import Folder, FolderContract, ReceiptMode
+from ..domain.parties import Client
+from ..errors import Conflict, Refused
+from ..store import database
+from ..store.database import Transaction
+from .holders import contracts_of
+
+FORMATS = ("pdf", "xml")
+
+
+def create_folder(
+    tx: Transaction,
+    actor: Actor,
+    client_id: str,
+    user_name: str = "",
+    *,
+    formats: Sequence[str] = ("pdf",),
+    receipt: str = ReceiptMode.DELETE,
+    contract_ids: Sequence[str] | None = None,
+) -> Folder:
+    """A further folder of a client, by an operator; the same again answers the same row, with other facts Conflict.
+
+    `user_name`: the log-in; made from the client's name when empty. `contract_ids`: None takes all contracts.
+    """
+    client = client_for(tx, actor, Permission.PARTIES_MANAGE, client_id, hold=True)
+    wanted = Folder(
+        client_id=client_id,
+        user_name=identifiers.user_name(user_name) if user_name else _free_user_name(tx, client),
+        formats=formats_of(formats),
+        receipt_mode=receipt_mode_of(receipt),
+        all_contracts=contract_ids is None,
+        created_at=database.now(tx),
+    )
+    contracts = sorted(set(contract_ids or ()))
+    own = set(tx.execute(contracts_of(client_id)).scalars())
+    if not own.issuperset(contracts):
+        raise Refused("the client holds no such contract", code="unknown_contract")
+    taken = tx.exec(select(Folder).where(sa.func.lower(Folder.user_name) == wanted.user_name.lower())).first()
+    if taken is not None:
+        return _same(tx, taken, wanted, contracts)
+    tx.add(wanted)
+    tx.flush()
+    tx.add_all(FolderContract(folder_id=wanted.id, contract_id=contract_id) for contract_id in contracts)
+    facts = wanted.model_dump(include={"client_id", "user_name", "formats", "receipt_mode", "all_contracts"})
+    evidence.record(tx, "folder.created", wanted.id, actor=actor.id, contract_ids=contracts, **facts)
+    return wanted
+
+
+def _same(tx: Transaction, taken: Folder, wanted: Folder, contracts: list[str]) -> Folder:
+    compared = {"client_id", "user_name", "formats", "receipt_mode", "all_contracts"}
+    rule = tx.exec(select(FolderContract.contract_id).where(FolderContract.folder_id == taken.id)).all()
+    if taken.model_dump(include=compared) == wanted.model_dump(include=compared) and sorted(rule) == contracts:
+        return taken
+    raise Conflict(f"the log-in name {taken.user_name} is taken", code="user_name_taken", user_name=taken.user_name)
+
+
+def _free_user_name(tx: Transaction, client: Client) -> str:
+    ascii_name = unicodedata.normalize("NFKD", client.name).encode("ascii", "ignore").decode().lower()
+    stem = re.sub(r"[^a-z0-9]+", "-", ascii_name)[:40].strip("-")
+    stem = stem if stem[:1].isalpha() else f"client-{stem}".rstrip("-")
+    names = select(sa.func.lower(Folder.user_name)).where(col(Folder.user_name).istartswith(stem, autoescape=True))
+    taken, name, count = set(tx.exec(names)), stem, 1
+    while name in taken:
+        count += 1
+        name = f"{stem}-{count}"
+    return name
+
+
+def change_folder(
+    tx: Transaction, actor: Actor, folder: Folder, formats: Sequence[str] | None, receipt: str | None
+) -> None:
+    """Other formats or another receipt mode from now on; None leaves one as it is. What is published stays."""
+    before = (folder.formats, folder.receipt_mode)
+    if formats is not None:
+        folder.formats = formats_of(formats)
+    if receipt is not None:
+        folder.receipt_mode = receipt_mode_of(receipt)
+    if (folder.formats, folder.receipt_mode) != before:
+        tx.add(folder)
+        facts = folder.model_dump(include={"formats", "receipt_mode"})
+        evidence.record(tx, "folder.changed", folder.id, actor=actor.id, **facts)
+
+
+def list_folders(tx: Transaction, actor: Actor, client_id: str) -> list[Folder]:
+    """A client's folders, the one that it had from the start first."""
+    client_for(tx, actor, Permission.PARTIES_READ, client_id)
+    return list(tx.exec(select(Folder).where(Folder.client_id == client_id).order_by(col(Folder.id))))
+
+
+def formats_of(words: Sequence[str]) -> list[str]:
+    """What a folder holds of a document: `pdf`, `xml` or both, each once, in that order; Refused."""
+    if not words or not set(words) <= set(FORMATS):
+        raise Refused("the formats are pdf, xml or both", code="formats")
+    return [name for name in FORMATS if name in words]
+
+
+def receipt_mode_of(word: str) -> ReceiptMode:
+    """A receipt mode by its word; Refused."""
+    try:
+        return ReceiptMode(word)
+    except ValueError:
+        raise Refused(f"the receipt mode is one of {', '.join(ReceiptMode)}", code="receipt_mode") from None

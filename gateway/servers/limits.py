@@ -1,0 +1,78 @@
+"""How many connections a listener holds: from one source, before log-in, of one client, in all.
+
+One address that opens a thousand idle connections must not shut everyone else out. No I/O, no clock: the listener
+closes what is refused here, and what has not logged in in time.
+"""
+
+import ipaddress
+from collections import Counter
+from dataclasses import dataclass
+
+from ..errors import Unavailable
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One connection's place."""
+
+    source: str
+    client_id: str | None = None  # once logged in
+
+
+class ConnectionLimits:
+    """The places of one listener."""
+
+    def __init__(self, *, before_login: int, before_login_per_source: int, total: int, per_client: int) -> None:
+        self._before_login = before_login
+        self._before_login_per_source = before_login_per_source
+        self._total = total
+        self._per_client = per_client
+        self._waiting: Counter[str] = Counter()  # connections not yet logged in, by source
+        self._clients: Counter[str] = Counter()
+
+    def enter(self, address: str) -> Ticket:
+        """A place for a new connection. Unavailable: none is left, with the limit as its code."""
+        source = source_of(address)
+        waiting = self._waiting.total()
+        if waiting + self._clients.total() >= self._total:
+            raise Unavailable("too many connections", code="connections")
+        if waiting >= self._before_login:
+            raise Unavailable("too many connections before log-in", code="connections_before_login")
+        if self._waiting[source] >= self._before_login_per_source:
+            raise Unavailable("too many connections from here", code="connections_before_login_per_source")
+        self._waiting[source] += 1
+        return Ticket(source)
+
+    def log_in(self, ticket: Ticket, client_id: str) -> None:
+        """The connection belongs to a client now. Unavailable: that client has all of its places."""
+        if self._clients[client_id] >= self._per_client:
+            raise Unavailable("too many connections of this client", code="connections_per_client")
+        self._drop(self._waiting, ticket.source)
+        self._clients[client_id] += 1
+        ticket.client_id = client_id
+
+    def leave(self, ticket: Ticket) -> None:
+        """The connection is closed."""
+        if ticket.client_id is None:
+            self._drop(self._waiting, ticket.source)
+        else:
+            self._drop(self._clients, ticket.client_id)
+
+    @staticmethod
+    def _drop(counter: Counter[str], key: str) -> None:
+        counter[key] -= 1
+        if counter[key] <= 0:
+            del counter[key]
+
+
+def source_of(address: str) -> str:
+    """What counts as one source: an IPv4 address, or the /64 that an IPv6 site has to itself."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

@@ -1,0 +1,186 @@
+"""One SFTP channel of an SSH connection: requests are answered in their order, and only as fast as they are taken.
+
+Requests wait as requests, a few bytes each, while the client's window or the network is full; so pipelining
+thousands of READs costs no memory. When many wait, reading from the channel pauses. A Call of the engine runs in
+the folder pool; the requests behind it wait. A file that is open when the channel ends was not read to its end.
+"""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import asyncssh
+import structlog
+
+from .sftp_engine import Call, Engine, failure
+from .sftp_packets import Malformed, Request, Splitter
+
+if TYPE_CHECKING:
+    from .sftp_connection import SftpConnection
+
+log = structlog.get_logger(__name__)
+
+TURN = 16  # requests answered before other sessions get the loop
+MANY = 256  # waiting requests that pause reading
+FEW = 64  # and that let it go on
+
+
+class SftpChannel(asyncssh.SSHServerSession[bytes]):
+    """Requests in, answers out."""
+
+    def __init__(self, engine: Engine, connection: "SftpConnection") -> None:
+        self._engine = engine
+        self._connection = connection
+        self._chan: asyncssh.SSHServerChannel[bytes]
+        self._splitter = Splitter()
+        self._requests: deque[Request] = deque()
+        self._refusal = ""
+        self._is_busy = False  # a Call is under way
+        self._is_full = False  # the client's window is
+        self._is_congested = False  # the network is
+        self._is_reading = True
+        self._is_pumping = False
+        self._is_at_end = False  # the client will ask nothing more
+        self._is_lost = False
+
+    @property
+    def is_transferring(self) -> bool:
+        """Whether the client holds a file open, or waits for an answer."""
+        return bool(self._engine.open_files or self._requests or self._is_busy)
+
+    # -- what asyncssh calls
+
+    def connection_made(self, chan: "asyncssh.SSHServerChannel[bytes]") -> None:
+        self._chan = chan
+        # Any byte that has to wait stops the answers; the next one is made when all have gone. So a CLOSE is
+        # answered, and its file counted as read, only after the client's window has taken every byte before it.
+        chan.set_write_buffer_limits(0, 0)
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        return subsystem == "sftp"
+
+    def exec_requested(self, command: str) -> bool:
+        """Refused; but the old scp protocol with a word of advice, which its users otherwise never get."""
+        if not command.startswith("scp "):
+            return False
+        self._refusal = "This account serves SFTP only: use sftp, or scp of OpenSSH 9 or newer, without -O.\n"
+        return True
+
+    def session_started(self) -> None:
+        if self._refusal:
+            self._chan.write_stderr(self._refusal.encode())
+            self._chan.exit(1)
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        self._connection.touch()
+        if self._refusal:
+            return
+        try:
+            self._requests.extend(self._splitter.feed(data))
+        except Malformed:
+            self._give_up("not SFTP")
+            return
+        self.pump()
+
+    def eof_received(self) -> bool:
+        self._is_at_end = True
+        self.pump()
+        return True  # answers that are under way are still sent
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self.pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
+        self._requests.clear()
+        if not self._is_busy:
+            self._leave()
+
+    # -- answering
+
+    def congested(self, *, is_congested: bool) -> None:
+        """The connection's own buffer is full, or has room again."""
+        self._is_congested = is_congested
+        if not is_congested:
+            self.pump()
+
+    def pump(self) -> None:
+        """Answer what waits, a turn of it."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            self._answer_some()
+        finally:
+            self._is_pumping = False
+        self._steer()
+
+    def _answer_some(self) -> None:
+        for _ in range(TURN):
+            if not self._can_answer():
+                return
+            try:
+                answer = self._engine.answer(self._requests.popleft())
+            except Malformed:
+                self._give_up("not SFTP version 3")
+                return
+            if isinstance(answer, Call):
+                self._is_busy = True
+                self._connection.spawn(self._wait_for(answer))
+            else:
+                self._write(answer)
+        if self._can_answer():
+            asyncio.get_running_loop().call_soon(self.pump)
+
+    def _can_answer(self) -> bool:
+        waits = self._is_busy or self._is_full or self._is_congested or self._is_lost
+        return bool(self._requests) and not waits
+
+    def _steer(self) -> None:
+        """Take more requests, fewer, or none any more."""
+        if self._is_lost:
+            return
+        waiting = len(self._requests)
+        if self._is_reading and waiting > MANY:
+            self._is_reading = False
+            self._chan.pause_reading()
+        elif not self._is_reading and waiting < FEW:
+            self._is_reading = True
+            self._chan.resume_reading()
+        if self._is_at_end and not self._requests and not self._is_busy and not self._chan.is_closing():
+            self._chan.exit(0)
+
+    async def _wait_for(self, call: Call) -> None:
+        try:
+            answer = self._engine.finish(call, await self._connection.run(call.run))
+        except Exception as error:  # noqa: BLE001 - whatever happens, a request has an answer
+            if not call.request_id:
+                self._give_up("the session could not begin")
+                return
+            answer = failure(call.request_id, error)
+        finally:
+            self._is_busy = False
+        if self._is_lost:
+            self._leave()
+            return
+        self._write(answer)
+        self.pump()
+
+    def _write(self, answer: bytes) -> None:
+        try:
+            self._chan.write(answer)
+        except OSError:  # closed by the client; asyncssh says so in a moment
+            self._is_lost = True
+
+    def _give_up(self, reason: str) -> None:
+        log.info("sftp.channel_refused", reason=reason)
+        self._requests.clear()
+        self._is_lost = True
+        self._chan.exit(1)
+
+    def _leave(self) -> None:
+        self._connection.left(self, self._engine.leave())

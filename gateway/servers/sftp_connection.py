@@ -1,0 +1,181 @@
+"""One SSH connection to the drop folders: log-in by public key, then nothing but the sftp subsystem.
+
+The user name and the key's fingerprint are looked up through the folder pool; the answer is kept for the
+connection, since a client asks about a key before it signs with it. Why a log-in was refused is in the log, one line a
+connection; the client is told nothing that it does not know.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import asyncssh
+import structlog
+
+from .. import clock
+from ..dropfolder.nodes import Reading
+from ..dropfolder.sessions import Login, Session
+from ..dropfolder.visit import Visit
+from ..errors import Denied, GatewayError, Unavailable
+from .limits import Ticket
+from .sftp_channel import SftpChannel
+from .sftp_engine import Engine
+
+if TYPE_CHECKING:
+    from .sftpd import SftpServer
+
+log = structlog.get_logger(__name__)
+
+CHANNELS = 10  # SFTP channels of one connection, as OpenSSH's MaxSessions
+KEYS_TRIED = 20  # agents offer what they hold; sshd's six burn out before the right one
+
+
+class SftpConnection(asyncssh.SSHServer):
+    """What asyncssh asks about one connection."""
+
+    def __init__(self, server: "SftpServer") -> None:
+        self.login: Login | None = None
+        self.last_request = clock.monotonic()
+        self._server = server
+        self._conn: asyncssh.SSHServerConnection
+        self._ticket: Ticket | None = None
+        self._address = ""
+        self._known: dict[tuple[str, str], Login | None] = {}
+        self._reasons: list[str] = []
+        self._user_name = ""
+        self._visit: Visit | None = None
+        self._channels: set[SftpChannel] = set()
+
+    # -- the connection
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._conn = conn
+        self._address = str((conn.get_extra_info("peername") or ("",))[0])
+        try:
+            self._ticket = self._server.limits.enter(self._address)
+        except Unavailable as error:
+            log.warning("connection.refused", address=self._address, limit=error.code)
+            conn.abort()
+            return
+        self._server.connections.add(self)
+        # asyncssh takes no notice of a full transport: a client with a huge window that reads nothing would fill
+        # memory with its answers.
+        conn.pause_writing = self._congested  # type: ignore[method-assign]
+        conn.resume_writing = self._has_room  # type: ignore[method-assign]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._ticket is None:
+            return
+        self._server.limits.leave(self._ticket)
+        self._server.connections.discard(self)
+        if self._visit is not None:
+            self.spawn(self._record("session", self._visit.end))
+        elif self._user_name or exc is not None:
+            log.info(
+                "login.failed",
+                address=self._address,
+                user=self._user_name[:64],
+                reasons=self._reasons,
+                banner=str(self._conn.get_extra_info("client_version", ""))[:100],
+                cause=str(exc or "")[:500],
+            )
+
+    def _congested(self) -> None:
+        for channel in list(self._channels):
+            channel.congested(is_congested=True)
+
+    def _has_room(self) -> None:
+        for channel in list(self._channels):
+            channel.congested(is_congested=False)
+
+    @property
+    def is_transferring(self) -> bool:
+        """Whether any of its channels is."""
+        return any(channel.is_transferring for channel in self._channels)
+
+    def disconnect(self, reason: str, code: int = asyncssh.DISC_BY_APPLICATION) -> None:
+        """End it; the client is told why."""
+        self._conn.disconnect(code, reason)
+
+    # -- the log-in
+
+    def begin_auth(self, username: str) -> bool:
+        self._user_name = username
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        asked = (username, key.get_fingerprint())
+        if asked not in self._known:
+            if len(self._known) >= KEYS_TRIED:
+                self.disconnect("too many keys tried", asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE)
+                return False
+            try:
+                self._known[asked] = await self._look_up(*asked)
+            except Unavailable:
+                self._reasons.append("unavailable")
+                self.disconnect("log-in is not possible at the moment; try again", asyncssh.DISC_SERVICE_NOT_AVAILABLE)
+                return False
+        # A client that signs has asked about this key in the same request: the last one known is the one that counts.
+        self.login = self._known[asked]
+        return self.login is not None
+
+    async def _look_up(self, user_name: str, fingerprint: str) -> Login | None:
+        try:
+            return await self._server.pool.run(self._server.folders.log_in, user_name, fingerprint)
+        except Denied as refusal:
+            self._reasons.append(f"{refusal.code} {fingerprint}")
+            return None
+
+    def auth_completed(self) -> None:
+        assert self.login is not None and self._ticket is not None
+        try:
+            self._server.limits.log_in(self._ticket, self.login.client_id)
+        except Unavailable as error:
+            log.warning("connection.refused", address=self._address, user=self.login.user_name, limit=error.code)
+            self.disconnect(error.message, asyncssh.DISC_TOO_MANY_CONNECTIONS)
+            return
+        self.last_request = clock.monotonic()
+        self._visit = self._server.folders.visit(self._session(self.login))
+
+    def _session(self, login: Login) -> Session:
+        info = self._conn.get_extra_info
+        algorithms = f"{info('recv_cipher')} {info('recv_mac')} / {info('send_cipher')} {info('send_mac')}"
+        banner = str(info("client_version", "")).removeprefix("SSH-2.0-")
+        return Session(clock.new_id("ses"), login, "sftp", self._address, banner, algorithms)
+
+    # -- channels
+
+    def session_requested(self) -> "SftpChannel | bool":
+        if self._visit is None or self._server.is_draining or len(self._channels) >= CHANNELS:
+            return False
+        engine = Engine(self._visit, self._server.settings.handles_per_session)
+        channel = SftpChannel(engine, self)
+        self._channels.add(channel)
+        return channel
+
+    def touch(self) -> None:
+        """The client asked something."""
+        self.last_request = clock.monotonic()
+
+    def run(self, call: Callable[[], Any]) -> Awaitable[Any]:
+        """Run what may wait, in the folder pool."""
+        return self._server.pool.run(call)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work that outlives the channel."""
+        self._server.spawn(work)
+
+    def left(self, channel: SftpChannel, readings: list[Reading]) -> None:
+        """A channel ended with these files open."""
+        self._channels.discard(channel)
+        if readings and self._visit is not None:
+            visit = self._visit
+            self.spawn(self._record("partial read", lambda: visit.abandon(readings)))
+
+    async def _record(self, what: str, call: Callable[[], None]) -> None:
+        try:
+            await self.run(call)
+        except GatewayError as error:
+            log.error("session.not_recorded", what=what, address=self._address, cause=error.message)

@@ -1,0 +1,333 @@
+"""Clients, companies and contracts."""
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel import col, select
+
+from ... import clock
+from ...access import Permission
+from ...domain.parties import Client, Company, CompanyHolding, Contract, ContractHolding, ContractType, Language
+from ...parties import registry, search, subscriptions
+from ...parties.periods import on
+from ...store.database import Transaction
+from .. import pages
+from ..calls import Answer, Call
+from ..login import Needs
+from ..pages import Listing, Page
+from . import API
+
+routes = APIRouter(prefix=API, tags=["parties"])
+Reading = Annotated[Call, Depends(Needs(Permission.PARTIES_READ))]
+Managing = Annotated[Call, Depends(Needs(Permission.PARTIES_MANAGE))]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewClient(_Strict):
+    """A client; it gets a first drop folder. `user_name`: the folder's log-in, made from the name when empty."""
+
+    name: str
+    language: Language = Language.FR
+    user_name: str = ""
+
+
+class ClientChange(_Strict):
+    """What changes; null stays."""
+
+    name: str | None = None
+    language: Language | None = None
+
+
+class ClientShown(BaseModel):
+    """The party we deal with."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    name: str
+    language: Language
+    disabled_at: dt.datetime | None
+    created_at: dt.datetime
+
+
+class NewCompany(_Strict):
+    """A company of a client, from a day on; null: for every document."""
+
+    siren: str = Field(description="SIREN, SIRET, or the VAT number of a foreign company")
+    name: str
+    client: str = Field(description="Id of the client")
+    from_day: dt.date | None = Field(None, alias="from")
+
+
+class CompanyShown(BaseModel):
+    """A legal unit. `client` holds it today; null when nobody, or nobody that you see."""
+
+    id: str
+    siren: str
+    name: str
+    client: str | None
+    created_at: dt.datetime
+
+
+class NewContract(_Strict):
+    """A contract of a company, from a day on; null: for every document."""
+
+    number: str
+    type: str = Field(description="CARD_S or CARD_I, which can be subscribed, or any word of the issuer")
+    siren: str
+    from_day: dt.date | None = Field(None, alias="from")
+    original_channel: Literal["gateway", "platform"] | None = None
+
+
+class ContractShown(BaseModel):
+    """A contract. `siren` and `client` hold it today. `type_name` is the issuer's own word when type is OTHER."""
+
+    id: str
+    number: str
+    type: ContractType
+    type_name: str
+    siren: str | None
+    client: str | None
+    created_at: dt.datetime
+
+
+class OriginalChannel(_Strict):
+    """Where a contract's originals go from a day on. `drop_later`: changes entered for later days are given up."""
+
+    channel: Literal["gateway", "platform"]
+    from_day: dt.date = Field(alias="from")
+    drop_later: bool = False
+
+
+class ClientFilter(Listing):
+    """Which clients."""
+
+    name: str = Field("", max_length=200, description="Part of the name, without regard to case and accents")
+
+
+class CompanyFilter(Listing):
+    """Which companies."""
+
+    search: str = Field("", max_length=200, description="First digits of the SIREN, or part of the name")
+    siren: str | None = Field(None, max_length=20)
+    client: str | None = Field(None, max_length=40)
+
+
+class ContractFilter(Listing):
+    """Which contracts."""
+
+    search: str = Field("", max_length=40, description="Part of the number")
+    siren: str | None = Field(None, max_length=20, description="Of the company that holds or held it")
+    client: str | None = Field(None, max_length=40)
+
+
+@routes.post("/clients", status_code=201, response_model=ClientShown)
+async def add_client(call: Managing, body: NewClient) -> Response:
+    """A new client with its drop folder; the same again answers the same."""
+    return await call.change(
+        lambda tx: _client(registry.create_client(tx, call.actor, body.name, body.language, body.user_name), 201)
+    )
+
+
+@routes.get("/clients", response_model=Page[ClientShown])
+async def find_clients(call: Reading, wanted: Annotated[ClientFilter, Query()]) -> Response:
+    """Clients in the order of their making."""
+
+    def step(tx: Transaction) -> dict[str, Any]:
+        found = search.list_clients(tx, call.actor, wanted.name, wanted.limit + 1, wanted.after or "")
+        return pages.of_things(found, wanted, lambda client: _client(client).body)
+
+    return await call.answer(step)
+
+
+@routes.get("/clients/{client_id}", response_model=ClientShown)
+async def one_client(call: Reading, client_id: str) -> Response:
+    """One client."""
+    return await call.show(lambda tx: _client(search.get_client(tx, call.actor, client_id)))
+
+
+@routes.patch("/clients/{client_id}", response_model=ClientShown)
+async def change_client(call: Managing, client_id: str, body: ClientChange) -> Response:
+    """Another name or language."""
+
+    def step(tx: Transaction) -> Answer:
+        version = search.get_client(tx, call.actor, client_id).version
+        call.require_match(version)
+        changed = registry.update_client(tx, call.actor, client_id, version, name=body.name, language=body.language)
+        return _client(changed)
+
+    return await call.change(step)
+
+
+def _client(client: Client, status: int = 200) -> Answer:
+    return Answer(ClientShown.model_validate(client).model_dump(mode="json"), client.version, status)
+
+
+@routes.post("/companies", status_code=201, response_model=CompanyShown)
+async def add_company(call: Managing, body: NewCompany) -> Response:
+    """A company of a client; the same again answers the same."""
+
+    def step(tx: Transaction) -> Answer:
+        from_day = body.from_day or registry.FIRST_DAY
+        company = registry.create_company(tx, call.actor, body.siren, body.name, body.client, from_day)
+        tx.flush()
+        return Answer(_companies(tx, call, [company])[0], company.version, 201)
+
+    return await call.change(step)
+
+
+@routes.get("/companies", response_model=Page[CompanyShown])
+async def find_companies(call: Reading, wanted: Annotated[CompanyFilter, Query()]) -> Response:
+    """Companies in the order of their making."""
+
+    def step(tx: Transaction) -> dict[str, Any]:
+        text = wanted.siren if wanted.siren is not None else wanted.search
+        found = search.list_companies(tx, call.actor, text, wanted.client, wanted.limit + 1, wanted.after or "")
+        shown = {one["id"]: one for one in _companies(tx, call, found)}
+        return pages.of_things(found, wanted, lambda company: shown[company.id])
+
+    return await call.answer(step)
+
+
+@routes.get("/companies/{company_id}", response_model=CompanyShown)
+async def one_company(call: Reading, company_id: str) -> Response:
+    """One company."""
+
+    def step(tx: Transaction) -> Answer:
+        company = search.get_company(tx, call.actor, company_id)
+        return Answer(_companies(tx, call, [company])[0], company.version)
+
+    return await call.show(step)
+
+
+def _companies(tx: Transaction, call: Call, companies: Iterable[Company]) -> list[dict[str, Any]]:
+    companies = list(companies)
+    clients = _client_of(tx, call, [company.id for company in companies])
+    return [
+        CompanyShown(
+            id=company.id,
+            siren=company.siren,
+            name=company.name,
+            client=clients.get(company.id),
+            created_at=company.created_at,
+        ).model_dump(mode="json")
+        for company in companies
+    ]
+
+
+def _client_of(tx: Transaction, call: Call, company_ids: list[str]) -> dict[str, str]:
+    """The clients that hold the companies today and that the caller sees."""
+    held = select(CompanyHolding.company_id, CompanyHolding.client_id).where(
+        col(CompanyHolding.company_id).in_(company_ids), on(CompanyHolding, today(call))
+    )
+    return {company_id: client_id for company_id, client_id in tx.exec(held) if call.actor.sees(client_id)}
+
+
+def today(call: Call) -> dt.date:
+    """The issuer's day."""
+    return clock.day_of(clock.now(), call.parts.settings.issuer.zone)
+
+
+@routes.post("/contracts", status_code=201, response_model=ContractShown)
+async def add_contract(call: Managing, body: NewContract) -> Response:
+    """A contract of a company; the same again answers the same."""
+
+    def step(tx: Transaction) -> Answer:
+        contract = registry.create_contract(
+            tx,
+            call.actor,
+            body.number,
+            body.type,
+            body.siren,
+            body.from_day or registry.FIRST_DAY,
+            today=today(call),
+            original_channel=body.original_channel,
+        )
+        tx.flush()
+        return Answer(_contracts(tx, call, [contract])[0], contract.version, 201)
+
+    return await call.change(step)
+
+
+@routes.get("/contracts", response_model=Page[ContractShown])
+async def find_contracts(call: Reading, wanted: Annotated[ContractFilter, Query()]) -> Response:
+    """Contracts in the order of their making."""
+
+    def step(tx: Transaction) -> dict[str, Any]:
+        company_id = None if wanted.siren is None else _company_id(tx, wanted.siren)
+        found = search.list_contracts(
+            tx, call.actor, wanted.search, wanted.client, company_id, wanted.limit + 1, wanted.after or ""
+        )
+        shown = {one["id"]: one for one in _contracts(tx, call, found)}
+        return pages.of_things(found, wanted, lambda contract: shown[contract.id])
+
+    return await call.answer(step)
+
+
+def _company_id(tx: Transaction, siren: str) -> str:
+    """The id of a company; one that is no company's when there is none, so that nothing is found."""
+    return tx.exec(select(Company.id).where(Company.siren == "".join(siren.split()).upper())).first() or "none"
+
+
+@routes.get("/contracts/{contract_id}", response_model=ContractShown)
+async def one_contract(call: Reading, contract_id: str) -> Response:
+    """One contract."""
+
+    def step(tx: Transaction) -> Answer:
+        contract = search.get_contract(tx, call.actor, contract_id)
+        return Answer(_contracts(tx, call, [contract])[0], contract.version)
+
+    return await call.show(step)
+
+
+@routes.put("/contracts/{contract_id}/original-channel", response_model=ContractShown)
+async def put_original_channel(call: Managing, contract_id: str, body: OriginalChannel) -> Response:
+    """Say where the contract's originals go from a day on; natures that were decided stay."""
+
+    def step(tx: Transaction) -> Answer:
+        contract = search.get_contract(tx, call.actor, contract_id)
+        call.require_match(contract.version)
+        subscriptions.set_original_channel(
+            tx, call.actor, contract_id, body.channel, body.from_day, drop_later=body.drop_later
+        )
+        return Answer(_contracts(tx, call, [contract])[0], contract.version)
+
+    return await call.change(step)
+
+
+def _contracts(tx: Transaction, call: Call, contracts: Iterable[Contract]) -> list[dict[str, Any]]:
+    contracts = list(contracts)
+    held = (
+        select(ContractHolding.contract_id, Company.id, Company.siren)
+        .join(Company)
+        .where(
+            col(ContractHolding.contract_id).in_([contract.id for contract in contracts]),
+            on(ContractHolding, today(call)),
+        )
+    )
+    companies = {contract_id: (company_id, siren) for contract_id, company_id, siren in tx.exec(held)}
+    clients = _client_of(tx, call, [company_id for company_id, _ in companies.values()])
+    shown = []
+    for contract in contracts:
+        company_id, siren = companies.get(contract.id, ("", None))
+        client = clients.get(company_id)
+        is_seen = client is not None or call.actor.client_id is None
+        shown.append(
+            ContractShown(
+                id=contract.id,
+                number=contract.number,
+                type=contract.type,
+                type_name=contract.type_name,
+                siren=siren if is_seen else None,
+                client=client,
+                created_at=contract.created_at,
+            ).model_dump(mode="json")
+        )
+    return shown

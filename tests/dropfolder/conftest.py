@@ -1,0 +1,51 @@
+"""A clock that the tests turn."""
+
+import datetime as dt
+import time
+from collections.abc import Callable
+
+import pytest
+
+from gateway import clock
+from gateway.store import database
+from gateway.store.blobs import LocalBlobs
+from gateway.store.database import Database
+from tests.dropfolder.world import World
+
+
+class Time:
+    """Stops `clock.now` and `clock.monotonic`; `pass_` moves both, `step` only the clock on the wall."""
+
+    def __init__(self) -> None:
+        self.wall = float(int(time.time())) + 0.25
+        self.running = 1000.0
+
+    def pass_(self, seconds: float) -> None:
+        self.wall += seconds
+        self.running += seconds
+
+    def step(self, seconds: float) -> None:
+        self.wall += seconds
+
+    def now(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self.wall, dt.UTC)
+
+    def monotonic(self) -> float:
+        return self.running
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Time:
+    """Time stands still until the test lets it pass."""
+    time_ = Time()
+    now: Callable[[], dt.datetime] = time_.now
+    monkeypatch.setattr(clock, "now", now)
+    monkeypatch.setattr(clock, "monotonic", time_.monotonic)
+    monkeypatch.setattr(database, "now", lambda _tx: time_.now())  # PostgreSQL's own clock cannot be turned
+    return time_
+
+
+@pytest.fixture
+def world(database: Database, blobs: LocalBlobs, at: Time) -> World:
+    """A client with a folder in receipt mode `delete`, in time that stands still."""
+    return World(database, blobs)

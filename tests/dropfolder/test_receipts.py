@@ -1,0 +1,314 @@
+"""Which facts make an entry, then its delivery, received: every order, in every mode."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.domain.folders import Entry, Folder, ReceiptMode
+from gateway.domain.states import DeliveryState
+from gateway.dropfolder.visit import Visit
+from gateway.errors import Conflict, Denied, NotFound
+from gateway.store.blobs import LocalBlobs
+from gateway.store.database import Database
+from tests.dropfolder.conftest import Time
+from tests.dropfolder.world import World, get, names
+
+CONTENT = bytes(range(256)) * 4
+
+
+def published(world: World, at: Time, mode: ReceiptMode = ReceiptMode.DELETE) -> tuple[str, str]:
+    """One document, listed: its delivery and its name."""
+    world.set(Folder, world.folder.id, receipt_mode=mode)
+    (delivery,) = world.publish(CONTENT)
+    at.pass_(2)
+    return delivery, world.entry().name
+
+
+def archived(world: World, name: str) -> str:
+    return f"/archive/{world.entry(name).month.replace('-', '/')}/{name}"
+
+
+# What clients do with one document; in which modes it is a receipt. `ack` is the API's part.
+D, F, A, N = ReceiptMode.DELETE, ReceiptMode.FULL_READ, ReceiptMode.API, ReceiptMode.NONE
+STORIES = {
+    "nothing": set(),
+    "open": set(),
+    "probe": set(),
+    "get": {F},
+    "get, get": {F},
+    "get, rm": {D, F},
+    "rm": set(),
+    "probe, rm": set(),
+    "rm, get archive": {D, F},
+    "get archive": {F},
+    "get archive, rm": {D, F},
+    "first half, second half of archive, rm": {D, F},
+    "rename": set(),
+    "rename, get": {D, F},
+    "get, rename": {D, F},
+    "get, rename, get, rm": {D, F},
+    "rename, probe": set(),
+    "rename, rm": set(),
+    "rename, rename back, get": {F},
+    "ack": {A},
+    "rm, ack": {A},
+    "get, ack, rm": {D, F, A},
+}
+
+
+def tell(world: World, visit: Visit, name: str, story: str) -> None:
+    """Do what the story says, step by step; a client knows only its own place for the file."""
+    own, renamed = f"/inbox/{name}", f"/inbox/done/{name}.done"
+    place = own
+    for step in story.split(", "):
+        match step:
+            case "nothing":
+                pass
+            case "open":
+                get(visit, place, (0, 0))
+            case "probe":
+                get(visit, place, (0, 10))
+            case "first half":
+                get(visit, place, (0, 512))
+            case "get":
+                assert get(visit, place) == CONTENT
+            case "get archive":
+                assert get(visit, archived(world, name)) == CONTENT
+            case "second half of archive":
+                get(visit, archived(world, name), (512, 512))
+            case "rm":
+                visit.remove(place)
+            case "rename":
+                visit.rename(place, place := renamed)
+            case "rename back":
+                visit.rename(place, place := own)
+            case "ack" if world.mode is A:
+                world.folders.acknowledge(world.folder.id, [world.entry(name).id], "tok_1")
+            case "ack":
+                with pytest.raises(Conflict):
+                    world.folders.acknowledge(world.folder.id, [world.entry(name).id], "tok_1")
+
+
+@pytest.mark.parametrize("mode", list(ReceiptMode))
+def test_a_receipt_is_what_the_mode_says_and_every_story_ends_green(
+    database: Database, blobs: LocalBlobs, at: Time, mode: ReceiptMode
+) -> None:
+    """The facts are the same in every mode, and no client's habit fails in any: only what follows differs."""
+    world = World(database, blobs, mode=mode)
+    visit = world.visit()
+    for story, modes in STORIES.items():
+        (delivery,) = world.publish(CONTENT)
+        at.pass_(2)
+        name = world.entries()[-1].name
+        before = world.events("delivery.received")
+        tell(world, visit, name, story)
+        entry, row, is_received = world.entry(name), world.delivery(delivery), mode in modes
+        assert (entry.received_at is not None) == is_received, story
+        assert row.state == (DeliveryState.RECEIVED if is_received else DeliveryState.PUBLISHED), story
+        assert (row.final_at is not None) == is_received, story
+        assert len(world.events("delivery.received")) == len(before) + is_received, story
+        assert entry.listed == (not is_received and entry.removed_at is None), story
+
+
+def test_a_mirror_with_removal_leaves_the_inbox_empty(world: World, at: Time) -> None:
+    """lftp's mirror --Remove-source-files: list, get all, remove all."""
+    deliveries = world.publish(b"one", b"two", b"three")
+    at.pass_(2)
+    visit = world.visit()
+    listed = names(visit)
+    for name in listed:
+        get(visit, f"/inbox/{name}")
+    for name in listed:
+        visit.remove(f"/inbox/{name}")
+    assert names(visit) == []
+    assert {world.delivery(d).state for d in deliveries} == {DeliveryState.RECEIVED}
+
+
+def test_a_second_delete_finds_nothing(world: World, at: Time) -> None:
+    """NO_SUCH_FILE: another code makes clients abort."""
+    _, name = published(world, at)
+    visit = world.visit()
+    get(visit, f"/inbox/{name}")
+    visit.remove(f"/inbox/{name}")
+    with pytest.raises(NotFound):
+        visit.remove(f"/inbox/{name}")
+
+
+def test_of_two_sessions_that_delete_one_is_too_late(world: World, at: Time) -> None:
+    """Both saw the name in their listing; the row decides, not what they remember."""
+    _, name = published(world, at)
+    one, other = world.visit(), world.visit()
+    item = one.ask(one._movable, f"/inbox/{name}")
+    other.remove(f"/inbox/{name}")
+    one._index.apply([item])
+    with pytest.raises(NotFound):
+        one.remove(f"/inbox/{name}")
+    assert world.events("entry.removed") == ["entry.removed_unread"]
+
+
+def test_removed_unread_is_an_alert_and_no_receipt(world: World, at: Time) -> None:
+    """A cleaning script, not an ERP: somebody has to look."""
+    _, name = published(world, at)
+    with capture_logs() as logs:
+        world.visit().remove(f"/inbox/{name}")
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["entry.removed_unread"]
+    assert world.events("entry.") == ["entry.removed_unread"]
+
+
+def test_two_halves_in_two_sessions_are_the_whole(world: World, at: Time) -> None:
+    """Resumed downloads: the first session ended cleanly half-way."""
+    _, name = published(world, at, ReceiptMode.FULL_READ)
+    get(world.visit(), f"/inbox/{name}", (512, 512))
+    assert world.entry().fully_read_at is None
+    get(world.visit(), f"/inbox/{name}", (0, 512))
+    assert world.entry().received_at is not None
+
+
+def test_one_byte_missing_is_a_partial_read(world: World, at: Time) -> None:
+    """Downloaded is not delivered."""
+    _, name = published(world, at, ReceiptMode.FULL_READ)
+    get(world.visit(), f"/inbox/{name}", (0, 511), (512, 512))
+    assert world.entry().read_ranges == [[0, 511], [512, 1024]]
+    assert world.entry().received_at is None
+
+
+def test_a_lost_connection_is_no_full_read(world: World, at: Time) -> None:
+    """Every byte was given out; whether the last ones arrived, nobody knows."""
+    _, name = published(world, at, ReceiptMode.FULL_READ)
+    visit = world.visit()
+    reading = visit.ask(visit.open, f"/inbox/{name}")
+    reading.read(0, 512)
+    reading.read(512, 512)
+    visit.abandon([reading])
+    entry = world.entry()
+    assert entry.fully_read_at is None
+    assert entry.read_ranges == [[0, 512]]
+
+
+def test_what_a_lost_connection_had_taken_counts_when_it_goes_on(world: World, at: Time) -> None:
+    """A download that is resumed after a cut is one download."""
+    _, name = published(world, at, ReceiptMode.FULL_READ)
+    visit = world.visit()
+    reading = visit.ask(visit.open, f"/inbox/{name}")
+    reading.read(0, 400)
+    reading.read(400, 300)
+    visit.abandon([reading])
+    get(world.visit(), f"/inbox/{name}", (400, 624))
+    assert world.entry().received_at is not None
+
+
+def test_a_delivery_of_two_files_is_received_with_the_second(database: Database, blobs: LocalBlobs, at: Time) -> None:
+    """PDF and XML are one document."""
+    world = World(database, blobs, formats=("pdf", "xml"), mode=ReceiptMode.FULL_READ)
+    (delivery,) = world.publish(CONTENT)
+    at.pass_(2)
+    visit = world.visit()
+    pdf, xml = names(visit)
+    get(visit, f"/inbox/{pdf}")
+    assert world.delivery(delivery).state is DeliveryState.PUBLISHED
+    get(visit, f"/inbox/{xml}")
+    assert world.delivery(delivery).state is DeliveryState.RECEIVED
+    assert world.events("entry.received") == ["entry.received"] * 2
+
+
+def test_a_received_name_lingers_unlisted_and_then_is_gone(world: World, at: Time) -> None:
+    """get twice, checks of size or hash: for an hour they succeed, then NO_SUCH_FILE."""
+    _, name = published(world, at, ReceiptMode.FULL_READ)
+    get(world.visit(), f"/inbox/{name}")
+    other = world.visit()
+    assert names(other) == []
+    at.pass_(3599)
+    assert get(other, f"/inbox/{name}") == CONTENT
+    later = world.visit()
+    other.end()
+    at.pass_(3)
+    with pytest.raises(NotFound):
+        later.ask(later.stat, f"/inbox/{name}")
+
+
+def test_the_session_that_read_it_keeps_the_name_to_its_end(world: World, at: Time) -> None:
+    """A pool holds its connection for hours and removes at the end."""
+    _, name = published(world, at, ReceiptMode.FULL_READ)
+    reader, other = world.visit(), world.visit()
+    get(reader, f"/inbox/{name}")
+    at.pass_(2 * 3600)
+    assert names(other) == []
+    with pytest.raises(NotFound):
+        other.ask(other.stat, f"/inbox/{name}")
+    assert get(reader, f"/inbox/{name}") == CONTENT
+    reader.remove(f"/inbox/{name}")
+    with pytest.raises(NotFound):
+        reader.ask(reader.stat, f"/inbox/{name}")
+
+
+def test_nothing_a_client_does_reaches_the_archive(world: World, at: Time) -> None:
+    """It is the issuer's proof, and the way to read again for the whole retention."""
+    _, name = published(world, at)
+    visit = world.visit()
+    path = archived(world, name)
+    with pytest.raises(Denied):
+        visit.remove(path)
+    with pytest.raises(Denied):
+        visit.rename(path, "/inbox/x.pdf")
+    with pytest.raises(Denied):
+        visit.rename(f"/inbox/{name}", path)
+    with pytest.raises(NotFound):
+        visit.remove(path + "x")
+    with pytest.raises(Denied):
+        visit.make_directory("/archive/x")
+    with pytest.raises(Denied):
+        visit.remove_directory("/archive/" + path.split("/")[2])
+    assert get(visit, path) == CONTENT
+
+
+def test_documents_without_nature_have_no_receipt(world: World, at: Time) -> None:
+    """documents/ is for reading and tidying up; its deliveries stay published."""
+    delivery, name = published(world, at)
+    world.set(Entry, world.entry().id, area="documents")
+    visit = world.visit()
+    assert names(visit, "/") == ["inbox", "archive", "documents"]
+    get(visit, f"/documents/{name}")
+    visit.remove(f"/documents/{name}")
+    assert names(visit, "/documents") == [] if "documents" in names(visit, "/") else True
+    assert world.delivery(delivery).state is DeliveryState.PUBLISHED
+
+
+def test_an_expired_entry_is_received_by_a_full_read_from_the_archive(world: World, at: Time) -> None:
+    """Its time in the inbox is over, but the client has it after all."""
+    delivery, name = published(world, at)
+    world.set(Entry, world.entry().id, listed=False)
+    visit = world.visit()
+    with pytest.raises(NotFound):
+        visit.ask(visit.stat, f"/inbox/{name}")
+    get(visit, archived(world, name))
+    assert world.delivery(delivery).state is DeliveryState.RECEIVED
+
+
+def test_a_read_is_recorded_with_who_what_and_how_long(world: World, at: Time) -> None:
+    """The proof against "we never got it": key, address (by id), bytes, ranges, session."""
+    _, name = published(world, at)
+    visit = world.visit()
+    reading = visit.ask(visit.open, f"/inbox/{name}")
+    reading.read(0, 100)
+    at.pass_(1.5)
+    visit.close(reading)
+    (body,) = world.bodies("entry.read")
+    facts = body["facts"]
+    assert facts["key"] == world.key.fingerprint
+    assert facts["session"] == visit.session.id
+    assert set(facts["address"]) == {"id", "sha256"}
+    assert "192.0.2.7" not in str(body)
+    assert (facts["bytes"], facts["ranges"], facts["size"]) == (100, [[0, 100]], 1024)
+    assert (facts["duration_ms"], facts["closed_cleanly"], facts["fully_read"]) == (1500, True, False)
+    assert body["document"] == world.entry().document_id
+
+
+def test_acknowledging_passes_over_what_is_not_the_folders(database: Database, blobs: LocalBlobs, at: Time) -> None:
+    """Ids of others count like unknown ones; twice counts once."""
+    one = World(database, blobs, mode=ReceiptMode.API)
+    other = World(database, blobs, user="umbra", mode=ReceiptMode.API)
+    other.publish(b"other")
+    at.pass_(2)
+    ids = [entry.id for entry in one.entries()]
+    assert one.folders.acknowledge(one.folder.id, [*ids, "ent_unknown"], "tok_1") == 0
+    assert other.folders.acknowledge(other.folder.id, ids, "tok_1") == 1
+    assert other.folders.acknowledge(other.folder.id, ids, "tok_1") == 0

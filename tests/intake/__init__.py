@@ -1,0 +1,1 @@
+"""Tests of the intake; makers.py makes their documents."""

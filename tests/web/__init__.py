@@ -1,0 +1,1 @@
+"""Tests of the operators' HTTP API; world.py sets up two clients and what they have."""
