@@ -107,7 +107,7 @@ async def open_core(settings: Settings, on_failure: Callable[[], None] = lambda:
         stack.callback(sealers.close)
         wakes = Wakes()
         floor = settings.store.free_space_floor_percent
-        intake = Intake(settings.intake, settings.issuer, floor, db, blobs, readers, work, wakes.all)
+        intake = Intake(settings.intake, settings.issuer, floor, db, blobs, readers, sealers, work, wakes.all)
         renditions = Renditions(db, blobs, sealers, work)
         yield Core(settings, db, blobs, work, web, mail, folder, readers, sealers, intake, renditions, wakes)
 

@@ -80,7 +80,7 @@ class _Demo:
         self._once = once
         self._stop = asyncio.Event()
         self._pool = ThreadPool("demo", 2)
-        self._out = Console(highlight=False)
+        self._out = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
     async def run(self) -> int:
         tls = self._world.authority.server_context()
@@ -97,7 +97,8 @@ class _Demo:
     async def _with_daemon(self, mailbox: Mailbox | None) -> int:
         ready: asyncio.Future[daemon.Addresses] = asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(daemon.serve(self._world.config, ready.set_result, self._stop))
-        await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
+        waits: set[asyncio.Future[Any]] = {serving, ready}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
             await serving
             return 1
@@ -278,7 +279,7 @@ class _Check:
             "API only",
             document["state"],
             "marked on every page" if marked and named else "NOT MARKED",
-            "none" if bare else "XML INSIDE",
+            "absent, no XML" if bare else "XML INSIDE",
             "",
             _steps(one, document),
             ok,
@@ -331,11 +332,20 @@ def _steps(one: Handed, document: dict[str, Any], *later: tuple[str, str]) -> st
 
 def _table(arrivals: list[Arrival]) -> Table:
     table = Table(title="What arrived where", title_justify="left")
-    for heading in ("number", "contract", "nature", "where", "state", "bytes", "seal", "S/MIME", "steps"):
-        table.add_column(heading, overflow="fold", no_wrap=False)
+    for heading in ("number, contract", "nature, state", "where", "bytes, seal, S/MIME", "steps"):
+        table.add_column(heading, overflow="fold")
     for arrival in arrivals:
-        values = [getattr(arrival, name) for name in list(Arrival.__dataclass_fields__)[:-1]]
-        table.add_row(*values, style="" if arrival.ok else "red")
+        checks = (f"bytes {arrival.bytes_ok}", arrival.seal and f"seal {arrival.seal}")
+        signature = arrival.signature and f"S/MIME {arrival.signature}"
+        table.add_row(
+            f"{arrival.number}\n{arrival.contract}",
+            f"{arrival.nature}\n{arrival.state}",
+            arrival.where,
+            "\n".join(filter(None, (*checks, signature))),
+            arrival.steps.replace(", ", "\n"),
+            style="" if arrival.ok else "red",
+        )
+        table.add_section()
     return table
 
 
@@ -351,7 +361,7 @@ def _to_try(of: World, url: str, clients: list[Client]) -> str:
             f"  sftp -P {account.port} -i {account.private_key} -o UserKnownHostsFile={known} "
             f"{account.user}@{account.host}",
             f"  ls {of.mailbox}/new/",
-            f"  cp some-invoice.pdf {of.spool}/tmp/ && mv {of.spool}/tmp/some-invoice.pdf {of.spool}/new/",
+            f"  cd {of.spool} && cp …/invoice.pdf tmp/ && mv tmp/invoice.pdf new/",
             f"  {gateway} status",
             f"  {gateway} queue list",
             f"  {gateway} explain NUMBER",

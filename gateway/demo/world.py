@@ -180,7 +180,7 @@ class Client:
 
 
 async def token(world: World) -> str:
-    """An administrator's API token, made over the Unix socket as the command line makes it, and kept for the next start."""
+    """An administrator's API token, made over the Unix socket like the command line's, and kept for the next start."""
     path = world.directory / "api.token"
     if path.exists():
         return path.read_text().strip()

@@ -83,6 +83,7 @@ class Reading:
     size: int
     xml_sha256: str | None  # of the embedded XML, byte for byte as it is embedded
     xml_size: int
+    is_signed: bool  # it carries a signature, which sealing.validate must find sound before it is accepted
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,15 @@ def read(pdf: bytes, sidecar: Sidecar | None, limits: ReadLimits, today: dt.date
     )
     xml = content.xml
     digest = None if xml is None else hashlib.sha256(xml).hexdigest()
-    reading = Reading(facts, content.quarantine, hashlib.sha256(pdf).hexdigest(), len(pdf), digest, len(xml or b""))
+    reading = Reading(
+        facts,
+        content.quarantine,
+        hashlib.sha256(pdf).hexdigest(),
+        len(pdf),
+        digest,
+        len(xml or b""),
+        is_signed=b"/ByteRange" in pdf,  # the bytes that a signature covers are counted: it is never compressed
+    )
     return reading, xml
 
 

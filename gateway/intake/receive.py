@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 import structlog
@@ -26,6 +26,7 @@ from ..errors import Refused, TooLarge, Unavailable
 from ..evidence import Fact, record_all
 from ..parties import holders, subscriptions
 from ..pools import ThreadPool, WorkerDied, WorkerProcesses
+from ..sealing import process as sealing_process
 from ..store import database
 from ..store.blobs import Blob, Blobs
 from ..store.database import Database, Transaction
@@ -71,6 +72,7 @@ class Intake:
         db: Database,
         blobs: Blobs,
         readers: WorkerProcesses,
+        sealers: WorkerProcesses,
         pool: ThreadPool,
         wake: Callable[[], None],
     ) -> None:
@@ -80,6 +82,7 @@ class Intake:
         self._db = db
         self._blobs = blobs
         self._readers = readers
+        self._sealers = sealers
         self._pool = pool
         self._wake = wake
 
@@ -124,7 +127,10 @@ class Intake:
 
     async def _read(self, path: Path, sidecar: bytes | None, xml_target: Path, today: dt.date) -> Reading:
         try:
-            return await self._readers.run(process.read_file, str(path), sidecar, str(xml_target), today)
+            reading = await self._readers.run(process.read_file, str(path), sidecar, str(xml_target), today)
+            if reading.is_signed:
+                await self._sealers.run(sealing_process.check_file, str(path))
+            return reading
         except WorkerDied as error:
             log.warning("intake.worker_died", cause=error.message)
             raise Refused(f"it could not be read: {error.message}", code="unreadable") from None
@@ -134,9 +140,12 @@ class Intake:
 
     async def accept(self, candidates: Sequence[Candidate]) -> list[Outcome | Refused]:
         """Accept candidates in their order, in one transaction; each is answered for itself."""
-        answers = await self._pool.run(self._db.write, lambda tx: self._accept(tx, candidates))
+        answers = await self._pool.run(self._write, candidates)
         self._wake()
         return answers
+
+    def _write(self, candidates: Sequence[Candidate]) -> list[Outcome | Refused]:
+        return self._db.write(lambda tx: self._accept(tx, candidates))
 
     def _accept(self, tx: Transaction, candidates: Sequence[Candidate]) -> list[Outcome | Refused]:
         batch = _Batch(tx, self._issuer, candidates)
@@ -157,8 +166,13 @@ class _Batch:
         self._holders = holders.holders_on(tx, [(fact.contract, fact.issue_date) for fact in facts])
         self._same_bytes = _same_bytes(tx, {candidate.blob.sha256 for candidate in candidates})
         self._corrected = _corrected(tx, facts)
+        self._coverage = _Coverage(tx, issuer.original_channel, self._held())
         self._new: list[Document] = []
         self._facts: list[Fact] = []
+
+    def _held(self) -> list[tuple[str, dt.date]]:
+        found = self._holders.items()
+        return [(holder.contract_id, day) for (_, day), holder in found if isinstance(holder, holders.Holder)]
 
     def answer(self, candidate: Candidate) -> Outcome | Refused:
         try:
@@ -238,7 +252,7 @@ class _Batch:
             updated_at=self._now,
         )
         if not quarantine:
-            settle_nature(self._tx, document, self._issuer.original_channel, self._now)
+            _settle(document, self._coverage.of(document), self._now)
         return document
 
     def _facts_of(self, document: Document, candidate: Candidate) -> list[Fact]:
@@ -265,19 +279,43 @@ class _Batch:
 
 def settle_nature(tx: Transaction, document: Document, default_channel: str, now: dt.datetime) -> None:
     """Decide a document's nature, once and for ever, and make it due for sealing where it is to be sealed."""
+    assert document.contract_id is not None
+    held = [(document.contract_id, document.issue_date)]
+    _settle(document, _Coverage(tx, default_channel, held).of(document), now)
+
+
+def _settle(document: Document, covered: "_Covered", now: dt.datetime) -> None:
     document.accepted_key = document.key
     if document.kind.is_invoice and document.nature is None:
-        _decide_nature(tx, document, default_channel)
+        subscription_id, channel = covered
+        document.nature, document.nature_reason = nature.decide(document.kind, subscription_id is not None, channel)
+        document.subscription_id = subscription_id
     document.due_at = now if document.nature in (Nature.ORIGINAL, Nature.PLATFORM_COPY) else None
 
 
-def _decide_nature(tx: Transaction, document: Document, default_channel: str) -> None:
-    assert document.contract_id is not None
-    ids, day = [document.contract_id], document.issue_date
-    subscription = subscriptions.in_force(tx, ids, day).get(document.contract_id)
-    channel = subscriptions.original_channel_on(tx, ids, day, default_channel)[document.contract_id]
-    document.nature, document.nature_reason = nature.decide(document.kind, subscription is not None, channel)
-    document.subscription_id = subscription.id if subscription else None
+class _Covered(NamedTuple):
+    """What decides a nature: the subscription in force, if any, and where the originals go."""
+
+    subscription_id: str | None
+    original_channel: str
+
+
+class _Coverage:
+    """What held for contracts on their documents' days; looked up once for each day."""
+
+    def __init__(self, tx: Transaction, default_channel: str, held: Sequence[tuple[str, dt.date]]) -> None:
+        self._found: dict[tuple[str, dt.date], _Covered] = {}
+        for day in {day for _, day in held}:
+            ids = [contract_id for contract_id, on in held if on == day]
+            in_force = subscriptions.in_force(tx, ids, day)
+            channels = subscriptions.original_channel_on(tx, ids, day, default_channel)
+            for contract_id in ids:
+                subscription_id = in_force[contract_id].id if contract_id in in_force else None
+                self._found[contract_id, day] = _Covered(subscription_id, channels[contract_id])
+
+    def of(self, document: Document) -> _Covered:
+        assert document.contract_id is not None
+        return self._found[document.contract_id, document.issue_date]
 
 
 def key_of(facts: Facts) -> str:

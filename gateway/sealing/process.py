@@ -111,6 +111,10 @@ class _Worker:
         self._sealed += 1
         return _result(sealed, "B-B", "gateway", key.certificate, now, record)
 
+    def check(self, source: Path) -> None:
+        keys = self._load()
+        verify_issuer_seal(_read(source), keys.issuer_certificates, keys.trust, clock.now())
+
     def _load(self) -> _Keys:
         if self._keys is None:
             try:
@@ -154,6 +158,16 @@ def seal_file(source: str, target: str) -> SealResult:
     if _worker is None:
         raise RuntimeError("start() was not called in this process")
     return _worker.seal(Path(source), Path(target))
+
+
+def check_file(source: str) -> None:
+    """Check the signatures that a document arrives with; Refused when one is broken, expired, or followed by changes.
+
+    Unavailable when the roots or the issuer's certificates cannot be read: nothing is accepted unchecked.
+    """
+    if _worker is None:
+        raise RuntimeError("start() was not called in this process")
+    _worker.check(Path(source))
 
 
 def stamp_file(source: str, target: str, sha256: str, language: str) -> tuple[str, int]:
