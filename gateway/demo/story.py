@@ -219,17 +219,18 @@ class _Check:
         content = (target / name).read_bytes()
         seal = await self._pool.run(readers.check_seal, content, self._roots)
         same = await self._is_served(document, content)
-        xml_ok = any(path.name.endswith("_DATA.xml") for path in target.iterdir())
+        xml_ok = _embedded_xml(content) in {path.read_bytes() for path in target.glob("*_DATA.xml")}
+        pulled_at = dt.datetime.fromtimestamp((target / name).stat().st_mtime, dt.UTC).isoformat()
         return Arrival(
             one.facts.number,
             document["contract"],
             document["nature"],
             f"inbox/{name}",
             delivery["state"],
-            "identical" if same else "DIFFERENT",
+            "identical, XML too" if same and xml_ok else "DIFFERENT",
             "valid" if seal.ok else "INVALID",
             "",
-            _steps(one, document, ("published", delivery["updated_at"])),
+            _steps(one, document, ("published", delivery["updated_at"]), ("pulled", pulled_at)),
             same and seal.ok and xml_ok,
         )
 
@@ -297,6 +298,11 @@ class _Check:
 def _by_digest(folder: Path) -> dict[str, str]:
     files = folder.iterdir() if folder.exists() else ()
     return {hashlib.sha256(path.read_bytes()).hexdigest(): path.name for path in files if path.is_file()}
+
+
+def _embedded_xml(pdf: bytes) -> bytes:
+    [content] = pypdf.PdfReader(io.BytesIO(pdf)).attachments["factur-x.xml"]
+    return content
 
 
 async def _every(api: httpx.AsyncClient, path: str, **query: str) -> list[dict[str, Any]]:

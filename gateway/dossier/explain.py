@@ -6,19 +6,19 @@ deliveries, their attempts and entries. Read-only; NotFound for an unknown docum
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlmodel import col, select
+from sqlmodel import and_, col, or_, select
 
 from .. import clock
 from ..domain.deliveries import Attempt, Delivery
 from ..domain.documents import Document, Duplicate, Seal
 from ..domain.folders import Entry, Folder, ReceiptMode
 from ..domain.ledger import PersonalValue, Record
-from ..domain.parties import Client, Contract, Mailbox
+from ..domain.parties import ApiToken, Client, Contract, Mailbox
 from ..domain.states import Channel, DeliveryState, DocumentState, Nature
 from ..errors import NotFound
 from ..store.database import Transaction
@@ -84,7 +84,7 @@ def explain(tx: Transaction, document_id: str, zone: ZoneInfo) -> Life:
         number=document.number,
         state=document.state.value,
         about=tuple(_about(tx, document)),
-        moments=tuple(_moments(tx, document_id, places, zone)),
+        moments=tuple(_moments(tx, document_id, [delivery.id for delivery in deliveries], places, zone)),
         deliveries=stands,
         next=tuple(filter(None, coming)) or ("Nothing: its way is complete.",),
     )
@@ -93,16 +93,19 @@ def explain(tx: Transaction, document_id: str, zone: ZoneInfo) -> Life:
 class _Places:
     """The names of the deliveries' destinations, looked up once."""
 
-    def __init__(self, tx: Transaction, deliveries: "list[Delivery] | tuple[Delivery, ...] | Any") -> None:
+    def __init__(self, tx: Transaction, deliveries: Sequence[Delivery]) -> None:
         ids = [delivery.destination for delivery in deliveries]
         boxes = tx.exec(select(Mailbox).where(col(Mailbox.id).in_(ids))).all()
         self.folders = {f.id: f for f in tx.exec(select(Folder).where(col(Folder.id).in_(ids))).all()}
         names = {box.id: f"mailbox {box.address or '(erased)'}" for box in boxes}
         names |= {folder.id: f"folder {folder.user_name}" for folder in self.folders.values()}
-        self._of_delivery = {d.id: names.get(d.destination, d.destination) for d in deliveries}
+        self._of = {delivery.id: names.get(delivery.destination, delivery.destination) for delivery in deliveries}
+        entries = tx.exec(select(Entry.id, Entry.delivery_id).where(col(Entry.delivery_id).in_(list(self._of)))).all()
+        self._of |= {entry_id: self._of[delivery_id] for entry_id, delivery_id in entries}
 
-    def of(self, delivery_id: str) -> str:
-        return self._of_delivery.get(delivery_id, "its destination")
+    def of(self, subject: str) -> str:
+        """Where a delivery, or an entry of one, goes."""
+        return self._of.get(subject, "")
 
 
 def _about(tx: Transaction, document: Document) -> list[str]:
@@ -122,19 +125,23 @@ def _about(tx: Transaction, document: Document) -> list[str]:
     return lines
 
 
-def _moments(tx: Transaction, document_id: str, places: _Places, zone: ZoneInfo) -> list[Moment]:
-    records = tx.exec(
-        select(Record).where(Record.document_id == document_id).order_by(col(Record.at), col(Record.id))
-    ).all()
+def _moments(
+    tx: Transaction, document_id: str, delivery_ids: Sequence[str], places: _Places, zone: ZoneInfo
+) -> list[Moment]:
+    of_document = or_(
+        col(Record.document_id) == document_id,
+        and_(col(Record.document_id).is_(None), col(Record.subject).in_(delivery_ids)),
+    )
+    records = tx.exec(select(Record).where(of_document).order_by(col(Record.at), col(Record.id))).all()
     bodies = [json.loads(record.body) for record in records]
-    people = _people(tx, bodies)
+    known = _people(tx, bodies) | _actors(tx, bodies)
     return [
         Moment(
             record.at,
             clock.day_of(record.at, zone),
             record.event,
             record.subject,
-            sentence(record.event, _facts(body["facts"], people) | {"where": places.of(record.subject)}),
+            sentence(record.event, _facts(body["facts"], known) | {"where": places.of(record.subject)}),
         )
         for record, body in zip(records, bodies, strict=True)
     ]
@@ -146,12 +153,23 @@ def _people(tx: Transaction, bodies: list[dict[str, Any]]) -> dict[str, str]:
     return {value.id: value.value or "(erased)" for value in values}
 
 
+def _actors(tx: Transaction, bodies: list[dict[str, Any]]) -> dict[str, str]:
+    """Tokens by their names: an id says nothing to a reader."""
+    ids = {str(body["facts"].get("actor")) for body in bodies}
+    tokens = tx.exec(select(ApiToken).where(col(ApiToken.id).in_(ids))).all()
+    return {token.id: f"token {token.name}" for token in tokens}
+
+
 def _is_personal(fact: Any) -> bool:
     return isinstance(fact, dict) and set(fact) == {"id", "sha256"}
 
 
-def _facts(facts: Mapping[str, Any], people: Mapping[str, str]) -> dict[str, Any]:
-    return {name: people.get(fact["id"], "") if _is_personal(fact) else fact for name, fact in facts.items()}
+def _facts(facts: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
+    """A record's facts with persons' values and tokens' names in place of their ids."""
+    shown = {name: known.get(fact["id"], "") if _is_personal(fact) else fact for name, fact in facts.items()}
+    if "actor" in shown:
+        shown["actor"] = known.get(str(shown["actor"]), shown["actor"])
+    return shown
 
 
 def _next_of_document(tx: Transaction, document: Document) -> str:

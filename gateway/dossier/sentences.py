@@ -1,7 +1,7 @@
 """The sentence of every event that the ledger holds of documents, deliveries, folders and parties.
 
 A template names facts of the record as `{fact}`; a part in square brackets is left out when one of its facts is
-missing or empty. The names that explain.py adds to a record's own facts are in ADDED. Pure functions.
+missing or says nothing. The names that explain.py adds to a record's own facts are in ADDED. Pure functions.
 """
 
 import datetime as dt
@@ -16,34 +16,76 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 SENTENCES = {
     # the document
-    "document.sealed": "Sealed (PAdES {level}) by {signer}; the sealed bytes have SHA-256 {sha256}.",
-    "document.waiting": "Waits to be sealed: {reason}.",
+    "document.received": "Received by {source} from {actor}: {size} bytes, SHA-256 {sha256}.[ Nature {nature}: {nature_reason}.]",
+    "document.submitted_again": "Handed in again by {source} from {actor}, the same bytes: nothing changed.",
+    "document.refused": "Refused from {actor} by {source}: {reason} ({code}).",
+    "document.same_bytes_for_two_clients": "Document {other}, another client's, has the same bytes.",
     "document.quarantined": "Put into quarantine: {reason}.",
-    "document.withdrawn": "Withdrawn by {actor}[: {reason}].[ Mail that had left is not recalled: {mail_that_left}.]",
+    "document.accepted": "{actor} let it out of quarantine[: {reason}].[ Nature {nature}: {nature_reason}.]",
+    "document.rejected": "{actor} rejected it[: {reason}]; its bytes stay as evidence.",
+    "document.replaced": "{actor} replaced it by document {by}[: {reason}].",
+    "document.waiting": "Waits to be sealed: {reason}.",
+    "document.sealed": "Sealed (PAdES {level}) by {signer}; the sealed bytes have SHA-256 {sha256}.",
+    "document.withdrawn": "{actor} withdrew it[: {reason}].[ Mail that had left is not recalled: {mail_that_left}.]",
+    "duplicate.made": "Its stamped duplicate was made at the first request: {size} bytes, SHA-256 {sha256}.",
     # its deliveries
-    "delivery.planned": "Planned for {where}[, again, for the {again}. time].",
+    "delivery.planned": "Planned for {where}[, repeat number {again}].",
     "delivery.held": "Held back from {where}[: {reason}][: {reply}].",
-    "delivery.ordered_again": "{actor} ordered another delivery of the same document[: {reason}].",
+    "delivery.ordered_again": "{actor} ordered another delivery to {where}[: {reason}].",
+    "delivery.claimed": "Taken up for {where}.",
     "delivery.attempting": "Attempt {number} to reach {where} begins[; it may arrive twice: {maybe_again}].",
     "message.composed": "Mail composed, signed and stored: Message-ID <{message_id}>, {size} bytes, SHA-256 {sha256}.",
+    "message.forgotten": "The stored mail was removed as the settings say; its SHA-256 and headers stay.",
     "delivery.deferred": "{where} could not take it yet[ (at {phase})][: {reply}][; tried again at {next_attempt}].",
     "delivery.uncertain": "Nobody knows whether {where} took it[: {reply}][; the same bytes again at {next_attempt}].",
+    "delivery.lease_expired": "The attempt for {where} did not end in time[: {reply}].",
     "delivery.accepted": "The next mail server[, {relay},] took responsibility for {where}[: {reply}][, queue id "
     "{remote_queue_id}]. This is not yet proof of delivery.",
     "delivery.delivered": "Delivered to {where}[: {reply}].",
     "delivery.bounced": "Came back from {where}[: {reply}].",
     "delivery.failed": "Failed for {where}[: {reason}][: {reply}].",
-    "delivery.retried": "{actor} asked for another try for {where}.",
+    "delivery.retried": "{actor} asked for another try for {where}[: {reason}].",
     "delivery.released": "{actor} released it for {where}[: {reason}].",
     "delivery.cancelled": "Cancelled for {where}[ by {actor}][: {reason}].",
     "attempt.ended_late": "An attempt for {where} ended after its time was over: {outcome}[: {reply}].",
     # in the drop folder
     "delivery.published": "Published in {where} as {name}, number {sequence} of the folder, {size} bytes, "
     "SHA-256 {sha256}.",
-    "delivery.received": "Received: the client has taken it from {where}.",
+    "delivery.received": "Received by the client from {where}: {how}.",
+    "delivery.expired": "Its time in the inbox of {where} ended unread.",
     "delivery.expired_unread": "Its time in the inbox of {where} ended unread.",
     "delivery.withdrawn": "Taken out of {where}[ by {actor}][: {reason}].",
-    "entry.withdrawn": "Its name in the folder is withdrawn from inbox and archive.",
+    "entry.read": "Read in {where} by key {key} from {address}: {bytes} of {size} bytes[, now in full: {fully_read}].",
+    "entry.removed": "Deleted in {where} by key {key} from {address}, after a full read.",
+    "entry.removed_unread": "Deleted in {where} by key {key} from {address} before a full read: this is no receipt.",
+    "entry.renamed": "Renamed in {where} by key {key} from {address} to {target}.",
+    "entry.returned": "Renamed and not read in full for too long: back in {where} as {name}.",
+    "entry.received": "The file {name} in {where} counts as received: {how}.",
+    "entry.withdrawn": "Its name in {where} is withdrawn from inbox and archive.",
+    # the parties
+    "client.created": "{actor} made the client {name}.",
+    "client.changed": "{actor} changed the client: {name}, language {language}.",
+    "company.created": "{actor} entered the company {name}, {siren}, of client {client_id} from {from_day}.",
+    "company.moved": "{actor} moved the company to client {client_id} from {from_day}.",
+    "company.renamed": "{actor} renamed the company to {name}.",
+    "contract.created": "{actor} entered the contract {number}, type {type}, of company {company_id} from {from_day}.",
+    "contract.moved": "{actor} moved the contract to company {company_id} from {from_day}.",
+    "original_channel.changed": "{actor} set where originals go from {from_day}: {channel}.",
+    "subscription.started": "{actor} subscribed contract {contract_id} from {from_day}[ to {to_day}], terms "
+    "{terms_version}[: {reason}].",
+    "subscription.ended": "{actor} ended the subscription of contract {contract_id} after {to_day}[: {reason}].",
+    "future_subscription.started": "{actor} subscribed later contracts too, from {from_day}, terms {terms_version}.",
+    "future_subscription.ended": "{actor} ended the subscription of later contracts after {to_day}.",
+    "mailbox.added": "{actor} entered the address {address}.",
+    "mailbox.confirmed": "{actor} confirmed the address.",
+    "settings.changed": "{actor} changed how documents are delivered.",
+    "folder.created": "{actor} made the drop folder {user_name}, formats {formats}, receipt by {receipt_mode}.",
+    "folder.changed": "{actor} changed the drop folder: formats {formats}, receipt by {receipt_mode}.",
+    "key.added": "{actor} let the key {fingerprint} open the folder[, until {expires_at}].",
+    "key.revoked": "{actor} revoked the key {fingerprint}.",
+    "session.ended": "A session by {protocol} with key {key} from {address} ended; it was shown number {highest_sequence}.",
+    "token.created": "{actor} made the token {name} with scope {scope}[, until {expires_at}].",
+    "token.revoked": "{actor} revoked the token.",
 }
 
 

@@ -32,6 +32,21 @@ _IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "maxLength": 200},
     "description": "The same request with the same key gets the same answer for 24 hours, and happens once",
 }
+# The operations that honour If-Match (a test holds the two together).
+_CONDITIONAL = frozenset(
+    {
+        "accept",
+        "reject",
+        "replace",
+        "withdraw",
+        "retry",
+        "cancel",
+        "release",
+        "change_client",
+        "put_original_channel",
+        "put",
+    }
+)
 _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
@@ -79,7 +94,7 @@ def _complete(operation: dict[str, Any], route: APIRoute, method: str, needs: Ne
     parameters = operation.setdefault("parameters", [])
     if method == "POST":
         parameters.append(_IDEMPOTENCY_KEY)
-    if method != "GET" and "{" in route.path:
+    if route.name in _CONDITIONAL:
         parameters.append(_IF_MATCH)
     for status in _statuses(route, method, bool(parameters)):
         operation["responses"].setdefault(str(status), _problem(status))
@@ -90,7 +105,7 @@ def _statuses(route: APIRoute, method: str, has_input: bool) -> list[int]:
     if "{" in route.path:
         statuses.append(404)
     if method != "GET":
-        statuses += [400, 409, 413, 422] + ([412] if "{" in route.path else [])
+        statuses += [400, 409, 413, 422] + ([412] if route.name in _CONDITIONAL else [])
     elif has_input:
         statuses.append(422)
     if "requestBody" in (route.openapi_extra or {}):

@@ -68,9 +68,9 @@ def test_a_batch_takes_one_statement(desk: Desk) -> None:
         desk.read(holders.holders_on, [(contract.number, TODAY) for contract in contracts])
     finally:
         sa.event.remove(*listen)
-    assert (
-        len([statement for statement in statements if statement.startswith("SELECT contract")]) == len(statements) == 1
-    )
+    statements = [statement for statement in statements if statement != "BEGIN"]
+    assert len(statements) == 1
+    assert statements[0].startswith("SELECT contract")
 
 
 def test_a_buyer_is_the_holders_company_in_any_of_its_numbers(desk: Desk) -> None:

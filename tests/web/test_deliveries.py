@@ -1,0 +1,84 @@
+"""The queue by the API, and what operators order of it."""
+
+from sqlmodel import select
+
+from gateway.domain.ledger import Record
+from gateway.domain.states import DeliveryState
+
+from .world import World
+
+
+def test_a_delivery_is_shown_with_its_destination_in_words(gateway: World) -> None:
+    """The members that others build on."""
+    own = gateway.parties[0]
+    shown = gateway.ask("GET", "/deliveries", "own").json()["items"]
+    assert len(shown) == 1
+    expected = {"id": own.delivery, "document": own.document, "number": f"F-{own.siren}", "client": own.client,
+                "channel": "email", "destination": f"compta@{own.siren}.example", "state": "failed", "attempts": 1,
+                "message_id": "m1@gateway.example", "last_reply": "550 5.1.1 no such user"}  # fmt: skip
+    assert expected.items() <= shown[0].items()
+    whole = gateway.ask("GET", f"/deliveries/{own.delivery}", "own").json()
+    assert [(one["number"], one["outcome"], one["phase"]) for one in whole["attempt_list"]] == [(1, "failed", "rcpt")]
+
+
+def test_filters_narrow_the_list(gateway: World) -> None:
+    """Each alone, and one that fits nothing."""
+    own, _ = gateway.parties
+    for query, count in (
+        ({}, 2),
+        ({"client": own.client}, 1),
+        ({"document": own.document}, 1),
+        ({"number": f"F-{own.siren}"}, 1),
+        ({"state": "failed"}, 2),
+        ({"state": "planned"}, 0),
+        ({"channel": "email"}, 2),
+        ({"channel": "folder"}, 0),
+    ):
+        assert len(gateway.ask("GET", "/deliveries", "admin", params=query).json()["items"]) == count, query
+
+
+def test_retry_makes_a_failed_mail_due_and_names_who_asked(gateway: World) -> None:
+    """A5, with an entry in the evidence."""
+    own = gateway.parties[0]
+    answer = gateway.ask("POST", f"/deliveries/{own.delivery}/retry", "operator")
+    assert (answer.status_code, answer.json()["state"]) == (200, "planned")
+    assert answer.json()["due_at"] is not None
+    record = gateway.parts.db.read(lambda tx: tx.exec(select(Record).where(Record.event == "delivery.retried")).one())
+    assert gateway.token_ids["operator"] in record.body
+
+
+def test_an_order_that_the_state_does_not_allow_is_409_and_changes_nothing(gateway: World) -> None:
+    """What has left cannot be cancelled."""
+    own = gateway.parties[0]
+    for order in ("cancel", "release"):
+        answer = gateway.ask("POST", f"/deliveries/{own.delivery}/{order}", "admin", json={"reason": "x"})
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict"), answer.text
+    assert gateway.ask("GET", f"/deliveries/{own.delivery}", "admin").json()["state"] == DeliveryState.FAILED
+
+
+def test_send_again_is_a_new_delivery_marked_so(gateway: World) -> None:
+    """Never automatic, never the same row: the first one's facts stay."""
+    own = gateway.parties[0]
+    answer = gateway.ask("POST", f"/documents/{own.document}/send-again", "operator", json={"reason": "lost"})
+    assert answer.status_code == 201
+    (new,) = answer.json()["deliveries"]
+    shown = gateway.ask("GET", f"/deliveries/{new}", "admin").json()
+    assert (shown["again"], shown["state"], shown["destination"]) == (1, "planned", f"compta@{own.siren}.example")
+    none = gateway.ask(
+        "POST", f"/documents/{own.document}/send-again", "operator", json={"reason": "lost", "channel": "folder"}
+    )
+    assert (none.status_code, none.json()["code"]) == (409, "no_delivery")
+
+
+def test_a_quarantined_document_leaves_by_one_of_three_exits_once(gateway: World) -> None:
+    """A second decision finds another state."""
+    own, other = gateway.parties
+    accepted = gateway.ask("POST", f"/documents/{own.quarantined}/accept", "operator", json={"reason": "seen"})
+    assert (accepted.status_code, accepted.json()["state"], accepted.json()["nature"]) == (200, "received", "original")
+    assert (
+        gateway.ask("POST", f"/documents/{own.quarantined}/reject", "operator", json={"reason": "x"}).status_code == 409
+    )
+    rejected = gateway.ask("POST", f"/documents/{other.quarantined}/reject", "operator", json={"reason": "wrong"})
+    assert (rejected.status_code, rejected.json()["state"]) == (200, "withdrawn")
+    for reason in ({}, {"reason": ""}, {"reason": "  "}):
+        assert gateway.ask("POST", f"/documents/{own.document}/withdraw", "admin", json=reason).status_code == 422

@@ -1,0 +1,196 @@
+"""Clients, companies, contracts, subscriptions, settings, keys and tokens by the API."""
+
+import datetime as dt
+
+import asyncssh
+import pytest
+
+from gateway import clock
+from gateway.parties import registry
+
+from .world import ADMIN, World
+
+
+def _today(world: World) -> dt.date:
+    return clock.day_of(clock.now(), world.parts.settings.issuer.zone)
+
+
+def test_from_nothing_to_a_client_that_receives(gateway: World) -> None:
+    """The public face, as the README and the demo use it."""
+    client = gateway.ask("POST", "/clients", "operator", json={"name": "Fonderie", "language": "fr"})
+    assert client.status_code == 201
+    id_ = client.json()["id"]
+    company = gateway.ask(
+        "POST", "/companies", "operator", json={"siren": "552 100 554", "name": "Fonderie", "client": id_}
+    )
+    assert (company.status_code, company.json()["siren"], company.json()["client"]) == (201, "552100554", id_)
+    contract = gateway.ask("POST", "/contracts", "operator",
+                           json={"number": "CARD-I-7", "type": "CARD_I", "siren": "552100554"})  # fmt: skip
+    assert (contract.status_code, contract.json()["client"], contract.json()["type"]) == (201, id_, "CARD_I")
+    items = gateway.ask("POST", "/subscriptions", "operator", json={"contracts": ["CARD-I-7"]})
+    assert (items.status_code, items.json()["items"][0]["outcome"]) == (201, "subscribed")
+    settings = {"email": {"enabled": True, "addresses": ["a@fonderie.example"]},
+                "folder": {"enabled": True, "formats": ["pdf", "xml"], "receipt": "full_read"}}  # fmt: skip
+    put = gateway.ask("PUT", f"/clients/{id_}/delivery-settings", "operator", json=settings)
+    assert put.status_code == 200
+    assert {name: put.json()[name] for name in settings} == settings
+    public = asyncssh.generate_private_key("ssh-ed25519", comment="erp@fonderie").export_public_key().decode()
+    key = gateway.ask("POST", f"/clients/{id_}/keys", "operator", json={"public_key": public, "label": "ERP"})
+    assert (key.status_code, key.json()["label"]) == (201, "ERP")
+    folders = gateway.ask("GET", f"/clients/{id_}/folders", "operator").json()["items"]
+    assert [(one["user_name"], one["formats"]) for one in folders] == [("fonderie", ["pdf", "xml"])]
+
+
+def test_a_contract_that_cannot_be_subscribed_is_refused_with_the_reason(gateway: World) -> None:
+    """Row 14: a refusal with its reason, not an empty list."""
+    own = gateway.parties[0]
+    gateway.ask("POST", "/contracts", "admin", json={"number": "T-1", "type": "TURPE", "siren": own.siren})
+    answer = gateway.ask("POST", "/subscriptions", "own", json={"contracts": ["T-1"]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "ineligible_type")
+    assert answer.json()["refused"][0]["contract"] == "T-1"
+    some = gateway.ask("POST", "/subscriptions", "own", json={"contracts": ["T-1", own.number]})
+    assert (some.status_code, [one["outcome"] for one in some.json()["items"]]) == (200, ["refused", "already"])
+
+
+def test_a_client_subscribes_all_its_contracts_and_nobody_elses(gateway: World) -> None:
+    """Row 6; another's contract is unknown, not forbidden."""
+    own, other = gateway.parties
+    gateway.ask("POST", "/contracts", "admin", json={"number": "CARD-I-2", "type": "CARD_I", "siren": own.siren})
+    answer = gateway.ask("POST", "/subscriptions", "own", json={"all": True, "include_future": True})
+    outcomes = {one["contract"]: one["outcome"] for one in answer.json()["items"]}
+    assert outcomes == {own.number: "already", "CARD-I-2": "subscribed"}
+    foreign = gateway.ask("POST", "/subscriptions", "own", json={"contracts": [other.number]})
+    assert (foreign.status_code, foreign.json()["code"]) == (422, "unknown_contract")
+    named = gateway.ask("POST", "/subscriptions", "own", json={"contracts": [other.number], "client": other.client})
+    assert named.status_code == 404
+
+
+def test_a_subscription_ends_at_a_day_and_stays_in_the_list(gateway: World) -> None:
+    """History is kept; a client ends it today or later."""
+    own = gateway.parties[0]
+    day = (_today(gateway) + dt.timedelta(days=30)).isoformat()
+    ended = gateway.ask("POST", f"/subscriptions/{own.subscription}/end", "own", json={"to": day})
+    assert (ended.status_code, ended.json()["outcome"], ended.json()["to"]) == (200, "ended", day)
+    listed = gateway.ask("GET", "/subscriptions", "own").json()["items"]
+    assert [(one["id"], one["from"], one["to"]) for one in listed] == [(own.subscription, "2026-01-01", day)]
+    past = gateway.ask("POST", f"/subscriptions/{own.subscription}/end", "own", json={"to": "2026-01-02"})
+    assert (past.status_code, past.json()["code"]) == (422, "day_past")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"folder": {"enabled": False}}, "no_channel"),
+        ({"email": {"enabled": True, "addresses": []}}, "no_address"),
+        ({"email": {"enabled": True, "addresses": ["not an address"]}}, "address_format"),
+        ({"folder": {"enabled": True, "formats": ["docx"]}}, "formats"),
+        ({"folder": {"enabled": True, "receipt": "wink"}}, "invalid"),
+        ({"folder": {"enabled": True}, "folders": {}}, "invalid"),
+    ],
+)
+def test_settings_that_reach_nobody_are_refused_and_the_old_ones_stay(
+    gateway: World, body: dict[str, object], code: str
+) -> None:
+    """Row 7: at least one channel."""
+    path = f"/clients/{gateway.parties[0].client}/delivery-settings"
+    before = gateway.ask("GET", path, "own").json()
+    answer = gateway.ask("PUT", path, "own", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert gateway.ask("GET", path, "own").json() == before
+
+
+def test_what_was_read_can_be_put_back(gateway: World) -> None:
+    """A form on top of this reads, changes one thing, and puts the whole."""
+    own = gateway.parties[0]
+    path = f"/clients/{own.client}/delivery-settings"
+    read = gateway.ask("GET", path, "own")
+    body = {name: read.json()[name] for name in ("email", "folder", "other_kinds_in_folder")}
+    put = gateway.ask("PUT", path, "own", json=body, headers={"If-Match": read.headers["etag"]})
+    assert (put.status_code, put.json(), put.headers["etag"]) == (200, read.json(), read.headers["etag"])
+
+
+def test_settings_of_one_contract_stand_beside_the_clients(gateway: World) -> None:
+    """Contract over company over client."""
+    own, other = gateway.parties
+    path = f"/clients/{own.client}/delivery-settings"
+    body = {"folder": {"enabled": True}, "contract": own.number}
+    shown = gateway.ask("PUT", path, "own", json=body).json()
+    assert shown["email"]["enabled"]
+    assert [(one["contract"], one["email"]["enabled"]) for one in shown["overrides"]] == [(own.number, False)]
+    assert gateway.ask("PUT", path, "own", json=body | {"contract": other.number}).status_code == 404
+
+
+def test_an_address_that_a_client_enters_waits_for_its_confirmation(gateway: World) -> None:
+    """C3: a new address is confirmed before its first use."""
+    own = gateway.parties[0]
+    body = {"email": {"enabled": True, "addresses": ["new@apuron.example"]}}
+    assert gateway.ask("PUT", f"/clients/{own.client}/delivery-settings", "own", json=body).status_code == 200
+    boxes = gateway.ask("GET", f"/clients/{own.client}/mailboxes", "own").json()["items"]
+    box = next(one for one in boxes if one["address"] == "new@apuron.example")
+    assert box["confirmed_at"] is None
+    path = f"/clients/{own.client}/mailboxes/{box['id']}/confirm"
+    assert gateway.ask("POST", path, "own").status_code == 403
+    assert gateway.ask("POST", path, "operator").json()["confirmed_at"] is not None
+
+
+def test_a_key_is_listed_by_its_fingerprint_and_revoked_by_its_id(gateway: World) -> None:
+    """E8; a key of another client is none of this one's."""
+    own, other = gateway.parties
+    listed = gateway.ask("GET", f"/clients/{own.client}/keys", "own").json()["items"]
+    assert [one["id"] for one in listed] == [own.key]
+    assert listed[0]["fingerprint"].startswith("SHA256:")
+    assert gateway.ask("DELETE", f"/clients/{own.client}/keys/{other.key}", "admin").status_code == 404
+    assert gateway.ask("DELETE", f"/clients/{own.client}/keys/{own.key}", "own").status_code == 204
+    listed = gateway.ask("GET", f"/clients/{own.client}/keys", "own").json()["items"]
+    assert listed[0]["revoked_at"] is not None
+
+
+def test_a_private_key_is_refused_and_not_repeated_in_the_answer(gateway: World) -> None:
+    """It happens; it must not go further."""
+    private = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+    path = f"/clients/{gateway.parties[0].client}/keys"
+    answer = gateway.ask("POST", path, "own", json={"public_key": private, "label": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "private_key")
+    assert private.splitlines()[1] not in answer.text
+
+
+def test_companies_are_found_by_siren_or_part_of_the_name(gateway: World) -> None:
+    """C1: "apuron" = "534 010 764"."""
+    for text in ("apuron", "534 010", "534010764", "PV 2"):
+        found = gateway.ask("GET", "/companies", "admin", params={"search": text}).json()["items"]
+        assert [one["siren"] for one in found] == ["534010764"], text
+
+
+def test_lists_of_parties_page_in_the_order_of_their_making(gateway: World) -> None:
+    """With a cursor that is the last id; a page more than the last is none."""
+    for number in range(7):
+        gateway.ask("POST", "/clients", "admin", json={"name": f"Client {number}"})
+    names: list[str] = []
+    cursor = None
+    while True:
+        query = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = gateway.ask("GET", "/clients", "admin", params=query).json()
+        names += [one["name"] for one in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert names == ["Apuron PV 2", "Été & Fils", *(f"Client {number}" for number in range(7))]
+
+
+def test_a_company_that_moved_away_does_not_tell_where_to(gateway: World) -> None:
+    """Its former client still finds it, for the documents of its time; whose it is now is not its business."""
+    own, other = gateway.parties
+    today = _today(gateway)
+    day = today - dt.timedelta(days=1)
+    gateway.write(lambda tx: registry.move_company(tx, ADMIN, own.company, other.client, day, today=today))
+    shown = gateway.ask("GET", f"/companies/{own.company}", "own")
+    assert (shown.status_code, shown.json()["client"]) == (200, None)
+    contract = gateway.ask("GET", f"/contracts/{own.contract}", "own").json()
+    assert (contract["client"], contract["siren"]) == (None, None)
+
+
+def test_tokens_are_listed_without_their_secrets(gateway: World) -> None:
+    """Only the hash exists."""
+    text = gateway.ask("GET", "/tokens", "admin").text
+    for secret in gateway.tokens.values():
+        assert secret not in text
