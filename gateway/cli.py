@@ -14,14 +14,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from . import __version__, config
-from .commands import check as checks
-from .commands import init as setup
 from .commands import parties, queue, show, tokens
 from .commands import submit as submitting
 from .commands.options import AsJson, call, config_path, refuse_root, settings
 from .commands.reach import Api
 from .errors import Conflict, GatewayError
-from .store import migrations, state
+
+# Commands import what they need when they run: `gateway --help` and calls of a running daemon stay quick.
 
 app = typer.Typer(
     name="gateway",
@@ -94,6 +93,8 @@ def init(
     ] = False,
 ) -> None:
     """Write an annotated settings file and make the state directory."""
+    from .commands import init as setup
+
     path = config_path(context) or config.DEFAULT_PATHS[0]
     for line in setup.init(path, state_directory or path.absolute().parent / "var", development=development):
         print(line)
@@ -102,14 +103,18 @@ def init(
 @app.command()
 def check(context: typer.Context, as_json: AsJson = False) -> None:
     """Say what is wrong with the settings, where, and what to do; 1 if anything would stop the gateway."""
+    from .commands import check as checks
+
     found = checks.check(settings(context))
     show.findings(found, as_json)
-    raise typer.Exit(int(any(finding.level == checks.ERROR for finding in found)))
+    raise typer.Exit(int(any(finding.is_error for finding in found)))
 
 
 @app.command()
 def migrate(context: typer.Context) -> None:
     """Bring the database to this release's schema."""
+    from .store import migrations, state
+
     store = settings(context).store
     state.prepare(store)
     lock = state.StateLock(store)
@@ -117,9 +122,12 @@ def migrate(context: typer.Context) -> None:
         lock.acquire()
     except Conflict:
         raise Conflict("a gateway is running here: stop it, migrate, start it again") from None
-    url = state.database_url(store)
-    before = migrations.current(url)
-    (migrations.upgrade_file if url.startswith("sqlite:") else migrations.upgrade)(url)
+    try:
+        url = state.database_url(store)
+        before = migrations.current(url)
+        (migrations.upgrade_file if url.startswith("sqlite:") else migrations.upgrade)(url)
+    finally:
+        lock.release()
     print(f"schema {before or 'none'} -> {migrations.newest()}")
 
 
@@ -180,7 +188,7 @@ def openapi() -> None:
 def main() -> None:
     """The console script."""
     try:
-        app()
+        app(_options_first(sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -188,6 +196,20 @@ def main() -> None:
             raise
         print(f"gateway: {_said(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _options_first(arguments: list[str]) -> list[str]:
+    """`--config FILE` is taken wherever it stands before a `--`: people put it after the command."""
+    words, after = arguments, []
+    if "--" in arguments:
+        at = arguments.index("--")
+        words, after = arguments[:at], arguments[at:]
+    first: list[str] = []
+    others: list[str] = []
+    for word, before in zip(words, ["", *words], strict=False):
+        is_option = word == "--config" or word.startswith("--config=")
+        (first if is_option or before == "--config" else others).append(word)
+    return [*first, *others, *after]
 
 
 def _said(error: BaseException) -> str:

@@ -63,7 +63,7 @@ class IssuerSettings(Section):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (ValueError, OSError):
+        except (KeyError, ValueError, OSError):
             raise ValueError(f"no such time zone: {value!r}") from None
         return value
 
@@ -185,8 +185,8 @@ class MailSettings(Section):
 class DeliverySettings(Section):
     """[delivery] How the outbox is emptied."""
 
-    lease_seconds: int = Field(900, gt=2, description="An attempt that was not ended by then is uncertain.")
-    attempt_seconds: int = Field(600, gt=0, description="Deadline of one attempt; at most 2/3 of the lease.")
+    lease_seconds: int = Field(1200, gt=2, description="An attempt that was not ended by then is uncertain.")
+    attempt_seconds: int = Field(720, gt=0, description="Deadline of one attempt; at most 2/3 of the lease.")
     retry_minutes: tuple[float, ...] = Field(
         (1, 5, 15, 30, 60, 120, 240), description="Waits between attempts; the last one repeats.", min_length=1
     )

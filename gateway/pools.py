@@ -5,8 +5,9 @@ passes its deadline takes only its own task with it (WorkerDied) and is replaced
 """
 
 import asyncio
-import ctypes
+import fcntl
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -19,7 +20,7 @@ from .errors import GatewayError, Unavailable
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+_preloaded: set[str] = set()
 
 
 class WorkerDied(GatewayError):
@@ -80,6 +81,9 @@ class WorkerProcesses:
         self._deadline = deadline_seconds
         self._start = (initializer, initargs)
         self._context = multiprocessing.get_context("forkserver")
+        # The fork server loads what every pool of this process needs, once; its workers begin with it, and share it.
+        _preloaded.add(initializer.__module__)
+        self._context.set_forkserver_preload(sorted(_preloaded))
         self._idle: asyncio.LifoQueue[ProcessPoolExecutor] = asyncio.LifoQueue()
         self._slots: set[ProcessPoolExecutor] = set()
         for _ in range(count):
@@ -135,7 +139,21 @@ class WorkerProcesses:
 
 def _begin(initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """In the worker: end when the daemon ends, leave Ctrl-C to the daemon, then the pool's own start."""
-    # The fork server notices that the daemon is gone and ends; its children would wait for work for ever.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _end_with_the_daemon()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     initializer(*arguments)
+
+
+def _end_with_the_daemon() -> None:
+    """Let the kernel end this process (SIGIO) as soon as the daemon, however it ends, no longer holds its pipe to us.
+
+    PR_SET_PDEATHSIG would watch the wrong process: a worker's parent is the fork server, which lives as long as one
+    of its workers does.
+    """
+    daemon = multiprocessing.parent_process()
+    assert daemon is not None
+    pipe: int = daemon.sentinel
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if not daemon.is_alive():  # it ended before we asked
+        os._exit(1)

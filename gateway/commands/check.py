@@ -18,12 +18,13 @@ import sqlalchemy as sa
 from .. import clock
 from ..config import Settings
 from ..domain import identifiers
-from ..errors import Conflict, GatewayError
+from ..errors import GatewayError
 from ..keys.load import SigningKey, load_pkcs12, read_private
 from ..keys.trust import Trust, load_certificates
 from ..mail import smime
 from ..servers import httpd
 from ..store import migrations, state
+from .reach import daemon_runs
 
 ERROR, WARNING = "error", "warning"
 EXPIRY_DAYS = 60
@@ -39,11 +40,16 @@ class Finding:
     where: str
     what: str
 
+    @property
+    def is_error(self) -> bool:
+        """It would stop the gateway, or what the gateway is for."""
+        return self.level == ERROR
+
 
 def check(settings: Settings) -> list[Finding]:
     """Every finding, errors first."""
     found = [finding for part in _PARTS for finding in part(settings)]
-    return sorted(found, key=lambda finding: finding.level != ERROR)
+    return sorted(found, key=lambda finding: not finding.is_error)
 
 
 def _issuer(settings: Settings) -> Iterator[Finding]:
@@ -164,7 +170,10 @@ def _listeners(settings: Settings) -> Iterator[Finding]:
         yield Finding(WARNING, "[http.max_upload_megabytes]", "under [intake.max_megabytes]: large uploads fail")
     for key in settings.sftp.host_keys:
         yield from _said("[sftp.host_keys]", lambda key=key: read_private(key))  # type: ignore[misc]
-    free = not _daemon_runs(settings)
+    try:
+        free = not daemon_runs(settings)
+    except OSError:
+        free = False  # the state directory is another user's, which is said already
     yield from _listener("[http.listen]", settings.http.listen, loopback_only=True, free=free)
     if settings.sftp.enabled:
         yield from _listener("[sftp.listen]", settings.sftp.listen, loopback_only=False, free=free)
@@ -243,17 +252,3 @@ def _is_loopback(host: str) -> bool:
         return all(ipaddress.ip_address(info[4][0]).is_loopback for info in socket.getaddrinfo(host, None))
     except (OSError, ValueError):
         return False
-
-
-def _daemon_runs(settings: Settings) -> bool:
-    lock = state.StateLock(settings.store)
-    if not settings.store.directory.is_dir():
-        return False
-    try:
-        lock.acquire()
-    except Conflict:
-        return True
-    except OSError:
-        return False
-    lock.release()
-    return False

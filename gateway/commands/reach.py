@@ -8,14 +8,14 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx
-
-from ..config import Settings
 from ..errors import Conflict, GatewayError, Unavailable
-from ..servers import httpd
-from ..store import state
+
+if TYPE_CHECKING:
+    import httpx
+
+    from ..config import Settings
 
 BASE = "http://gateway/api/v1"
 _START_SECONDS = 10.0  # a daemon holds the lock before it listens
@@ -36,7 +36,7 @@ class ApiError(GatewayError):
 class Api:
     """Calls of the API; answers are JSON."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: "httpx.AsyncClient") -> None:
         self._client = client
 
     async def get(self, path: str, **query: Any) -> Any:
@@ -71,14 +71,14 @@ class Api:
         return _json(await self._client.delete(path))
 
 
-def _json(answer: httpx.Response) -> Any:
+def _json(answer: "httpx.Response") -> Any:
     is_json = "json" in answer.headers.get("content-type", "")
     if answer.status_code >= 400:
         raise ApiError(answer.status_code, answer.json() if is_json else {"detail": answer.text[:200]})
     return answer.json() if is_json else None
 
 
-def run(settings: Settings, act: Callable[[Api], Awaitable[T]]) -> T:
+def run(settings: "Settings", act: Callable[[Api], Awaitable[T]]) -> T:
     """What `act` makes of the API."""
 
     async def main() -> T:
@@ -89,34 +89,62 @@ def run(settings: Settings, act: Callable[[Api], Awaitable[T]]) -> T:
 
 
 @contextlib.asynccontextmanager
-async def connect(settings: Settings) -> AsyncIterator[Api]:
+async def connect(settings: "Settings") -> AsyncIterator[Api]:
     """The API, however it can be reached. ConfigError when the state directory is another user's."""
+    import httpx
+
+    from ..store import state
+
     if settings.store.directory.exists():
         state.require_owner(settings.store.directory)
     async with contextlib.AsyncExitStack() as stack:
-        transport = await stack.enter_async_context(_transport(settings))
+        transport = None if daemon_runs(settings) else await _in_process(settings, stack)
+        transport = transport or await _over_the_socket(settings, stack)
         timeout = httpx.Timeout(120, connect=10)
         client = httpx.AsyncClient(transport=transport, base_url=BASE, timeout=timeout, trust_env=False)
         yield Api(await stack.enter_async_context(client))
 
 
-@contextlib.asynccontextmanager
-async def _transport(settings: Settings) -> AsyncIterator[httpx.AsyncBaseTransport]:
-    # Imported here: `gateway --help` needs no database, no PDF library and no web framework.
+def daemon_runs(settings: "Settings") -> bool:
+    """Whether another process holds the state directory: asked first, for the parts below take long to import."""
+    from ..store.state import StateLock
+
+    if not settings.store.directory.is_dir():
+        return False
+    lock = StateLock(settings.store)
+    try:
+        lock.acquire()
+    except Conflict:
+        return True
+    lock.release()
+    return False
+
+
+async def _in_process(settings: "Settings", stack: contextlib.AsyncExitStack) -> "httpx.AsyncBaseTransport | None":
+    """The application on parts of this process; None when another process was faster to take the lock."""
+    import httpx
+
     from ..daemon import open_core, parts_of
     from ..web.app import create_app
 
-    async with contextlib.AsyncExitStack() as stack:
-        try:
-            core = await stack.enter_async_context(open_core(settings))
-        except Conflict as error:
-            if error.code == "schema":
-                raise
-            with httpd.reachable(state.admin_socket(settings.store)) as name:
-                await _listening(name)
-                yield httpx.AsyncHTTPTransport(uds=name)
-            return
-        yield httpx.ASGITransport(_as_owner(create_app(parts_of(core))))
+    try:
+        core = await stack.enter_async_context(open_core(settings))
+    except Conflict as error:
+        if error.code == "schema":
+            raise
+        return None
+    return httpx.ASGITransport(_as_owner(create_app(parts_of(core))))
+
+
+async def _over_the_socket(settings: "Settings", stack: contextlib.AsyncExitStack) -> "httpx.AsyncBaseTransport":
+    import httpx
+
+    from ..servers.httpd import reachable
+    from ..store.state import admin_socket
+
+    name = stack.enter_context(reachable(admin_socket(settings.store)))
+    await _listening(name)
+    return httpx.AsyncHTTPTransport(uds=name)
 
 
 async def _listening(name: str) -> None:

@@ -3,15 +3,16 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from .check import ERROR, Finding
-from .submit import Result
+if TYPE_CHECKING:  # what they import takes longer than what a command shows
+    from .check import Finding
+    from .submit import Result
 
 _WIDTH = 200  # where nobody's terminal says otherwise: a file or a pipe must not lose columns
 _COLOURS = {"new": "green", "again": "cyan", "quarantined": "yellow", "refused": "red", "failed": "red"}
@@ -88,7 +89,7 @@ def thing(item: Mapping[str, Any], wants_json: bool) -> None:
     console().print(shown)
 
 
-def results(of_files: Sequence[Result], wants_json: bool) -> None:
+def results(of_files: "Sequence[Result]", wants_json: bool) -> None:
     """The summary of what was handed in."""
     if wants_json:
         as_json([asdict(one) for one in of_files])
@@ -105,16 +106,16 @@ def results(of_files: Sequence[Result], wants_json: bool) -> None:
     out.print(f"{len(of_files)} files: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n))
 
 
-def findings(found: Sequence[Finding], wants_json: bool) -> None:
+def findings(found: "Sequence[Finding]", wants_json: bool) -> None:
     """What `check` found."""
     if wants_json:
         as_json([asdict(one) for one in found])
         return
     out = console()
     for one in found:
-        colour = "red" if one.level == ERROR else "yellow"
+        colour = "red" if one.is_error else "yellow"
         out.print(f"[{colour}]{one.level}[/] [bold]{_plain(one.where)}[/] {_plain(one.what)}", soft_wrap=True)
-    errors = sum(one.level == ERROR for one in found)
+    errors = sum(one.is_error for one in found)
     out.print(f"{errors} errors, {len(found) - errors} warnings" if found else "[green]nothing is wrong[/]")
 
 

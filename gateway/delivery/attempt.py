@@ -148,9 +148,9 @@ class MailWorker:
         if obstacle:
             raise _Held(obstacle)
         assert context.mailbox.address is not None
-        sender = verp.sender(claim.delivery.id, self._verp_secret, self._settings.return_path_domain)
-        envelope = transport.Envelope(sender, context.mailbox.address)
         try:
+            sender = verp.sender(claim.delivery.id, self._verp_secret, self._settings.return_path_domain)
+            envelope = transport.Envelope(sender, context.mailbox.address)
             if claim.delivery.message_sha256 is not None:
                 return envelope, read(self._blobs, claim.delivery.message_sha256)
             return envelope, self._compose(claim, context)

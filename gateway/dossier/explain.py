@@ -178,7 +178,8 @@ def _next_of_document(tx: Transaction, document: Document) -> str:
             return "An operator accepts it, rejects it or replaces it: until then it goes nowhere."
         case DocumentState.WAITING, _:
             look = f"; looked at again at {instant(document.due_at)}" if document.due_at else ""
-            return f"It waits to be sealed ({document.state_reason.rstrip('.')}){look}."
+            why = f" ({document.state_reason.rstrip('.')})" if document.state_reason else ""
+            return f"It waits to be sealed{why}{look}."
         case DocumentState.RECEIVED, Nature.DUPLICATE:
             made = tx.get(Duplicate, document.id)
             stamped = f"was made at {instant(made.made_at)}" if made else "is made at the first request"

@@ -1,7 +1,8 @@
 """The sentence of every event that the ledger holds of documents, deliveries, folders and parties.
 
-A template names facts of the record as `{fact}`; a part in square brackets is left out when one of its facts is
-missing or says nothing. The names that explain.py adds to a record's own facts are in ADDED. Pure functions.
+A template names facts of the record as `{fact}`; a part in square brackets is left out when one of its facts, or the
+fact after its bar, is missing or says nothing. The names that explain.py adds to a record's own facts are in ADDED.
+Pure functions.
 """
 
 import datetime as dt
@@ -11,12 +12,13 @@ from typing import Any
 
 ADDED = frozenset({"where"})  # where a delivery goes: "mailbox a@b.example", "folder acme"
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
-_NAME = re.compile(r"\{(\w+)\}")
+_NAME = re.compile(r"\{(\w+)\}|\|(\w+)$")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 SENTENCES = {
     # the document
-    "document.received": "Received by {source} from {actor}: {size} bytes, SHA-256 {sha256}.[ Nature {nature}: {nature_reason}.]",
+    "document.received": "Received by {source} from {actor}: {size} bytes, SHA-256 {sha256}.[ Nature {nature}: "
+    "{nature_reason}.]",
     "document.submitted_again": "Handed in again by {source} from {actor}, the same bytes: nothing changed.",
     "document.refused": "Refused from {actor} by {source}: {reason} ({code}).",
     "document.same_bytes_for_two_clients": "Document {other}, another client's, has the same bytes.",
@@ -33,7 +35,7 @@ SENTENCES = {
     "delivery.held": "Held back from {where}[: {reason}][: {reply}].",
     "delivery.ordered_again": "{actor} ordered another delivery to {where}[: {reason}].",
     "delivery.claimed": "Taken up for {where}.",
-    "delivery.attempting": "Attempt {number} to reach {where} begins[; it may arrive twice: {maybe_again}].",
+    "delivery.attempting": "Attempt {number} to reach {where} begins[; it may arrive twice|maybe_again].",
     "message.composed": "Mail composed, signed and stored: Message-ID <{message_id}>, {size} bytes, SHA-256 {sha256}.",
     "message.forgotten": "The stored mail was removed as the settings say; its SHA-256 and headers stay.",
     "delivery.deferred": "{where} could not take it yet[ (at {phase})][: {reply}][; tried again at {next_attempt}].",
@@ -55,7 +57,7 @@ SENTENCES = {
     "delivery.expired": "Its time in the inbox of {where} ended unread.",
     "delivery.expired_unread": "Its time in the inbox of {where} ended unread.",
     "delivery.withdrawn": "Taken out of {where}[ by {actor}][: {reason}].",
-    "entry.read": "Read in {where} by key {key} from {address}: {bytes} of {size} bytes[, now in full: {fully_read}].",
+    "entry.read": "Read in {where} by key {key} from {address}: {bytes} of {size} bytes[, by now all|fully_read].",
     "entry.removed": "Deleted in {where} by key {key} from {address}, after a full read.",
     "entry.removed_unread": "Deleted in {where} by key {key} from {address} before a full read: this is no receipt.",
     "entry.renamed": "Renamed in {where} by key {key} from {address} to {target}.",
@@ -83,7 +85,8 @@ SENTENCES = {
     "folder.changed": "{actor} changed the drop folder: formats {formats}, receipt by {receipt_mode}.",
     "key.added": "{actor} let the key {fingerprint} open the folder[, until {expires_at}].",
     "key.revoked": "{actor} revoked the key {fingerprint}.",
-    "session.ended": "A session by {protocol} with key {key} from {address} ended; it was shown number {highest_sequence}.",
+    "session.ended": "A session by {protocol} with key {key} from {address} ended; it saw numbers up to "
+    "{highest_sequence}.",
     "token.created": "{actor} made the token {name} with scope {scope}[, until {expires_at}].",
     "token.revoked": "{actor} revoked the token.",
 }
@@ -95,17 +98,25 @@ def sentence(event: str, facts: Mapping[str, Any]) -> str:
     if template is None:
         return f"{event.replace('.', ' ').replace('_', ' ').capitalize()}."
     kept = _BRACKET.sub(lambda match: _if_known(match[1], facts), template)
-    text = _NAME.sub(lambda match: word(facts.get(match[1])) or "?", kept)
+    text = _NAME.sub(lambda match: _must(facts.get(match[1])), kept)
     return text[0].upper() + text[1:]
 
 
-def names(template: str) -> frozenset[str]:
-    """The facts that a template speaks of."""
-    return frozenset(_NAME.findall(template))
+def required(template: str) -> frozenset[str]:
+    """The facts that a template cannot do without."""
+    return _names(_BRACKET.sub("", template))
+
+
+def _names(part: str) -> frozenset[str]:
+    return frozenset(inside or after for inside, after in _NAME.findall(part))
 
 
 def _if_known(part: str, facts: Mapping[str, Any]) -> str:
-    return part if all(word(facts.get(name)) for name in _NAME.findall(part)) else ""
+    return part.partition("|")[0] if all(word(facts.get(name)) for name in _names(part)) else ""
+
+
+def _must(value: Any) -> str:
+    return "0" if value == 0 and value is not False else word(value) or "?"
 
 
 def word(value: Any) -> str:

@@ -8,7 +8,19 @@ from fastapi import FastAPI
 
 from .. import __version__
 from . import openapi, problems
-from .api import decisions, deliveries, documents, keys, parties, settings, status, subscriptions, tokens
+from .api import (
+    contracts,
+    decisions,
+    deliveries,
+    documents,
+    keys,
+    parties,
+    settings,
+    status,
+    submissions,
+    subscriptions,
+    tokens,
+)
 from .login import needs_of
 from .metrics import Metrics
 from .overview import Certificates
@@ -19,10 +31,12 @@ __all__ = ["PUBLIC", "Parts", "create_app", "description"]
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json"})
 _ROUTERS = (
+    submissions.routes,
     documents.routes,
     decisions.routes,
     deliveries.routes,
     parties.routes,
+    contracts.routes,
     subscriptions.routes,
     settings.routes,
     keys.routes,

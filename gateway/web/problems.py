@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
 from .. import errors
@@ -80,6 +81,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(GatewayError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(IntegrityError, _lost_race)
 
 
 def answer(error: GatewayError) -> JSONResponse:
@@ -132,6 +134,12 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
     response = problem(error.status_code, code, str(error.detail), {})
     response.headers.update(error.headers or {})
     return response
+
+
+async def _lost_race(_request: Request, error: Exception) -> JSONResponse:
+    """Two callers made the same thing at once; on PostgreSQL the second one meets the first one's row."""
+    log.warning("request.lost_race", cause=str(getattr(error, "orig", error))[:300])
+    return problem(409, "conflict", "somebody else made the same at the same moment: ask again", {})
 
 
 def _place(location: Sequence[int | str]) -> str:

@@ -1,8 +1,9 @@
-"""Run the daemon and kill it at a chosen point: `driver.py CONFIG KILL_AT`.
+"""Run the daemon and let it kill itself at a chosen point: `driver.py CONFIG KIND AT WHEN`.
 
-Every fsync of a blob and every commit counts one. At number KILL_AT the process sends itself SIGKILL: just before
-the call when KILL_AT is odd, just after it when it is even. KILL_AT 0 never kills. The daemon's own code is not
-touched: the counting wraps os.fsync and the engine's commit.
+KIND is what counts: `fsync` (of a blob), `commit` (of the database), or `either`. At number AT, counted from the
+process's start, it sends itself SIGKILL, WHEN says on which side of the call: `before` or `after`. AT 0 never kills.
+The daemon's own code is not touched: the counting wraps os.fsync and the engine's commit. One line on standard
+output, once it is ready: host and port of SFTP.
 """
 
 import asyncio
@@ -10,45 +11,54 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from gateway import daemon
 
-_count = 0
-_lock = threading.Lock()
+
+class _Countdown:
+    """Calls of any thread, counted together."""
+
+    def __init__(self, kill_at: int, when: str) -> None:
+        self._kill_at = kill_at
+        self._when = when
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            with self._lock:
+                self._count += 1
+                is_last = self._count == self._kill_at
+            if is_last and self._when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = call(*arguments)
+            if is_last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return counted
 
 
-def _passing(kill_at: int, *, after: bool) -> None:
-    global _count
-    with _lock:
-        if not after:
-            _count += 1
-        if kill_at and _count == kill_at and after == (kill_at % 2 == 0):
-            os.kill(os.getpid(), signal.SIGKILL)
+def main(config: Path, kind: str, kill_at: int, when: str) -> None:
+    """Run until killed, or until SIGTERM."""
+    countdown = _Countdown(kill_at, when)
+    if kind in ("fsync", "either"):
+        os.fsync = countdown.around(os.fsync)
+    if kind in ("commit", "either"):
+        dialect = sa.engine.default.DefaultDialect
+        dialect.do_commit = countdown.around(dialect.do_commit)  # type: ignore[method-assign]
+    asyncio.run(daemon.serve(config, _say))
 
 
-def main(path: Path, kill_at: int) -> None:
-    fsync = os.fsync
-
-    def counted_fsync(fd: int) -> None:
-        _passing(kill_at, after=False)
-        fsync(fd)
-        _passing(kill_at, after=True)
-
-    os.fsync = counted_fsync
-
-    commit = sa.engine.default.DefaultDialect.do_commit
-
-    def counted_commit(self: sa.engine.default.DefaultDialect, connection: object) -> None:
-        _passing(kill_at, after=False)
-        commit(self, connection)
-        _passing(kill_at, after=True)
-
-    sa.engine.default.DefaultDialect.do_commit = counted_commit
-    asyncio.run(daemon.serve(path, lambda addresses: print(f"ready {addresses.http[1]}", flush=True)))
+def _say(addresses: daemon.Addresses) -> None:
+    assert addresses.sftp is not None
+    print(*addresses.sftp, flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])

@@ -83,9 +83,7 @@ def test_renamed_and_not_read_returns_under_its_own_name(world: World, at: Time,
 
 
 @pytest.mark.parametrize("mode", [ReceiptMode.API, ReceiptMode.NONE])
-def test_renamed_and_read_stays_where_it_is(
-    database: Database, blobs: LocalBlobs, at: Time, mode: ReceiptMode
-) -> None:
+def test_renamed_and_read_stays_where_it_is(database: Database, blobs: LocalBlobs, at: Time, mode: ReceiptMode) -> None:
     """In modes where a read is no receipt it is still no reason to move a client's file."""
     world = World(database, blobs, mode=mode)
     world.publish(b"one")

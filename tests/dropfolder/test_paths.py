@@ -1,5 +1,7 @@
 """One normaliser: no path, however written, means anything outside the home."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,10 +69,8 @@ def test_a_normalised_path_has_no_dots_no_empty_parts_and_stays_the_same(parts: 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_path_or_refused(raw: bytes) -> None:
     """Never another exception: it would end the connection, or worse."""
-    try:
+    with contextlib.suppress(Refused):
         assert paths.normalise(raw).startswith("/")
-    except Refused:
-        pass
 
 
 @pytest.mark.parametrize("path", ["/inbox/a.done", "/inbox/done/a.pdf", "/processed/a.pdf", "/a.pdf", "/inbox/.x"])

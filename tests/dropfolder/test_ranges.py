@@ -1,5 +1,7 @@
 """Unions of ranges, checked against sets of single bytes."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ def bytes_of(some: ranges.Ranges) -> set[int]:
 
 
 def is_normal(some: ranges.Ranges) -> bool:
-    return all(a[0] < a[1] for a in some) and all(a[1] < b[0] for a, b in zip(some, some[1:], strict=False))
+    return all(a[0] < a[1] for a in some) and all(a[1] < b[0] for a, b in itertools.pairwise(some))
 
 
 @given(pairs)

@@ -4,6 +4,7 @@ import datetime as dt
 import itertools
 import json
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlmodel import select
@@ -22,7 +23,6 @@ from gateway.dropfolder.sessions import Login, Session
 from gateway.dropfolder.visit import Visit
 from gateway.store.blobs import LocalBlobs
 from gateway.store.database import Database
-from zoneinfo import ZoneInfo
 
 PARIS = ZoneInfo("Europe/Paris")
 FINGERPRINT = "SHA256:" + "x" * 43
@@ -109,12 +109,12 @@ class World:
 
     def events(self, prefix: str = "") -> list[str]:
         """The recorded events, oldest first."""
-        records = self.db.read(lambda tx: tx.exec(select(Record).order_by(Record.id)).all())  # type: ignore[arg-type]
+        records = self.db.read(lambda tx: tx.exec(select(Record).order_by(Record.id)).all())
         return [record.event for record in records if record.event.startswith(prefix)]
 
     def bodies(self, event: str) -> list[Any]:
         """The records of an event, oldest first."""
-        records = self.db.read(lambda tx: tx.exec(select(Record).order_by(Record.id)).all())  # type: ignore[arg-type]
+        records = self.db.read(lambda tx: tx.exec(select(Record).order_by(Record.id)).all())
         return [json.loads(record.body) for record in records if record.event == event]
 
     def sessions(self) -> list[FolderSession]:

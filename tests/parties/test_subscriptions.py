@@ -1,6 +1,7 @@
 """Subscriptions: item by item, never overlapping, decided by days; and where originals go."""
 
 import datetime as dt
+import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,7 +37,7 @@ def _subscribe(
     actor: Actor | None = None,
     **more: Any,
 ) -> list[Item]:
-    options = {"terms_version": "2026-1", "today": TODAY} | more
+    options: dict[str, Any] = {"terms_version": "2026-1", "today": TODAY} | more
     return desk.do_as(
         actor or client_actor(client.id), subscriptions.subscribe, client.id, contracts, from_day, **options
     )
@@ -255,7 +256,7 @@ def test_at_once_no_two_periods_overlap(desk: Desk) -> None:
     assert all(item.outcome in ("subscribed", "already") for items in answers for item in items)
     for contract in contracts:
         days = _days(desk, contract)
-        for (_, last), (first, _) in zip(days, days[1:], strict=False):
+        for (_, last), (first, _) in itertools.pairwise(days):
             assert last is not None
             assert last < first
 

@@ -1,8 +1,8 @@
-"""Clients, companies and contracts."""
+"""Clients and companies."""
 
 import datetime as dt
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
@@ -11,8 +11,8 @@ from sqlmodel import col, select
 
 from ... import clock
 from ...access import Permission
-from ...domain.parties import Client, Company, CompanyHolding, Contract, ContractHolding, ContractType, Language
-from ...parties import registry, search, subscriptions
+from ...domain.parties import Client, Company, CompanyHolding, Language
+from ...parties import registry, search
 from ...parties.periods import on
 from ...store.database import Transaction
 from .. import pages
@@ -76,36 +76,6 @@ class CompanyShown(BaseModel):
     created_at: dt.datetime
 
 
-class NewContract(_Strict):
-    """A contract of a company, from a day on; null: for every document."""
-
-    number: str
-    type: str = Field(description="CARD_S or CARD_I, which can be subscribed, or any word of the issuer")
-    siren: str
-    from_day: dt.date | None = Field(None, alias="from")
-    original_channel: Literal["gateway", "platform"] | None = None
-
-
-class ContractShown(BaseModel):
-    """A contract. `siren` and `client` hold it today. `type_name` is the issuer's own word when type is OTHER."""
-
-    id: str
-    number: str
-    type: ContractType
-    type_name: str
-    siren: str | None
-    client: str | None
-    created_at: dt.datetime
-
-
-class OriginalChannel(_Strict):
-    """Where a contract's originals go from a day on. `drop_later`: changes entered for later days are given up."""
-
-    channel: Literal["gateway", "platform"]
-    from_day: dt.date = Field(alias="from")
-    drop_later: bool = False
-
-
 class ClientFilter(Listing):
     """Which clients."""
 
@@ -117,14 +87,6 @@ class CompanyFilter(Listing):
 
     search: str = Field("", max_length=200, description="First digits of the SIREN, or part of the name")
     siren: str | None = Field(None, max_length=20)
-    client: str | None = Field(None, max_length=40)
-
-
-class ContractFilter(Listing):
-    """Which contracts."""
-
-    search: str = Field("", max_length=40, description="Part of the number")
-    siren: str | None = Field(None, max_length=20, description="Of the company that holds or held it")
     client: str | None = Field(None, max_length=40)
 
 
@@ -209,7 +171,7 @@ async def one_company(call: Reading, company_id: str) -> Response:
 
 def _companies(tx: Transaction, call: Call, companies: Iterable[Company]) -> list[dict[str, Any]]:
     companies = list(companies)
-    clients = _client_of(tx, call, [company.id for company in companies])
+    clients = client_of(tx, call, [company.id for company in companies])
     return [
         CompanyShown(
             id=company.id,
@@ -222,7 +184,7 @@ def _companies(tx: Transaction, call: Call, companies: Iterable[Company]) -> lis
     ]
 
 
-def _client_of(tx: Transaction, call: Call, company_ids: list[str]) -> dict[str, str]:
+def client_of(tx: Transaction, call: Call, company_ids: list[str]) -> dict[str, str]:
     """The clients that hold the companies today and that the caller sees."""
     held = select(CompanyHolding.company_id, CompanyHolding.client_id).where(
         col(CompanyHolding.company_id).in_(company_ids), on(CompanyHolding, today(call))
@@ -233,101 +195,3 @@ def _client_of(tx: Transaction, call: Call, company_ids: list[str]) -> dict[str,
 def today(call: Call) -> dt.date:
     """The issuer's day."""
     return clock.day_of(clock.now(), call.parts.settings.issuer.zone)
-
-
-@routes.post("/contracts", status_code=201, response_model=ContractShown)
-async def add_contract(call: Managing, body: NewContract) -> Response:
-    """A contract of a company; the same again answers the same."""
-
-    def step(tx: Transaction) -> Answer:
-        contract = registry.create_contract(
-            tx,
-            call.actor,
-            body.number,
-            body.type,
-            body.siren,
-            body.from_day or registry.FIRST_DAY,
-            today=today(call),
-            original_channel=body.original_channel,
-        )
-        tx.flush()
-        return Answer(_contracts(tx, call, [contract])[0], contract.version, 201)
-
-    return await call.change(step)
-
-
-@routes.get("/contracts", response_model=Page[ContractShown])
-async def find_contracts(call: Reading, wanted: Annotated[ContractFilter, Query()]) -> Response:
-    """Contracts in the order of their making."""
-
-    def step(tx: Transaction) -> dict[str, Any]:
-        company_id = None if wanted.siren is None else _company_id(tx, wanted.siren)
-        found = search.list_contracts(
-            tx, call.actor, wanted.search, wanted.client, company_id, wanted.limit + 1, wanted.after or ""
-        )
-        shown = {one["id"]: one for one in _contracts(tx, call, found)}
-        return pages.of_things(found, wanted, lambda contract: shown[contract.id])
-
-    return await call.answer(step)
-
-
-def _company_id(tx: Transaction, siren: str) -> str:
-    """The id of a company; one that is no company's when there is none, so that nothing is found."""
-    return tx.exec(select(Company.id).where(Company.siren == "".join(siren.split()).upper())).first() or "none"
-
-
-@routes.get("/contracts/{contract_id}", response_model=ContractShown)
-async def one_contract(call: Reading, contract_id: str) -> Response:
-    """One contract."""
-
-    def step(tx: Transaction) -> Answer:
-        contract = search.get_contract(tx, call.actor, contract_id)
-        return Answer(_contracts(tx, call, [contract])[0], contract.version)
-
-    return await call.show(step)
-
-
-@routes.put("/contracts/{contract_id}/original-channel", response_model=ContractShown)
-async def put_original_channel(call: Managing, contract_id: str, body: OriginalChannel) -> Response:
-    """Say where the contract's originals go from a day on; natures that were decided stay."""
-
-    def step(tx: Transaction) -> Answer:
-        contract = search.get_contract(tx, call.actor, contract_id)
-        call.require_match(contract.version)
-        subscriptions.set_original_channel(
-            tx, call.actor, contract_id, body.channel, body.from_day, drop_later=body.drop_later
-        )
-        return Answer(_contracts(tx, call, [contract])[0], contract.version)
-
-    return await call.change(step)
-
-
-def _contracts(tx: Transaction, call: Call, contracts: Iterable[Contract]) -> list[dict[str, Any]]:
-    contracts = list(contracts)
-    held = (
-        select(ContractHolding.contract_id, Company.id, Company.siren)
-        .join(Company)
-        .where(
-            col(ContractHolding.contract_id).in_([contract.id for contract in contracts]),
-            on(ContractHolding, today(call)),
-        )
-    )
-    companies = {contract_id: (company_id, siren) for contract_id, company_id, siren in tx.exec(held)}
-    clients = _client_of(tx, call, [company_id for company_id, _ in companies.values()])
-    shown = []
-    for contract in contracts:
-        company_id, siren = companies.get(contract.id, ("", None))
-        client = clients.get(company_id)
-        is_seen = client is not None or call.actor.client_id is None
-        shown.append(
-            ContractShown(
-                id=contract.id,
-                number=contract.number,
-                type=contract.type,
-                type_name=contract.type_name,
-                siren=siren if is_seen else None,
-                client=client,
-                created_at=contract.created_at,
-            ).model_dump(mode="json")
-        )
-    return shown

@@ -1,0 +1,258 @@
+"""How many documents a second go through the whole gateway, and how it behaves under ten thousand at once.
+
+The real daemon on fresh state (SQLite, synchronous=FULL): invoices of the demo are renamed into its spool, and come
+out sealed, verified and published in their clients' drop folders. Beside it, in the same run, pyHanko's PdfSigner as
+it comes, in one process.
+
+- `pipeline_folder`: 1,000 documents, from the first rename to the last published entry; the median of five runs.
+  `pipeline_cpu` is what it costs: CPU time of the daemon and its workers, the same on a busy machine.
+- `pipeline_memory_growth`: 10,000 documents, largest proportional set size of the daemon and its workers after the
+  1,000th, less what it was there. `listing_while_busy_p99` and `_max`: a client lists its inbox over SFTP meanwhile.
+
+    python -m bench.pipeline [DOCUMENTS [MANY]]     (MANY 0: without the second part)
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+import itertools
+import math
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Generator, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import httpx
+from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
+from pyhanko.sign import signers
+
+from gateway import clock, config
+from gateway.demo import invoices, world
+from gateway.demo.authority import Authority
+
+RUNS = int(os.environ.get("BRUNS", "5"))
+STOCK = 40  # documents that the peer seals
+WITHIN = 900.0  # seconds for all documents; then the benchmark fails
+LISTING_PAUSE = 0.1
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def main(documents: int = 1000, many: int = 10_000) -> None:
+    """Run, and print one line for each figure."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        made = _make(directory / "made", max(documents, many))
+        stock = _stock([path.read_bytes() for path in made[:STOCK]], Authority.create(directory / "authority"))
+        print(f"{len(made)} documents made; stock pyHanko seals {stock:.1f} docs/s", flush=True)
+        runs = [_through(directory / f"run-{number}", made[:documents]) for number in range(RUNS)]
+        rate = statistics.median(documents / run.seconds for run in runs)
+        cpu = statistics.median(run.cpu_seconds * 1000 / documents for run in runs)
+        _report("pipeline_folder", f"{rate:.1f}", "docs/s", rate / stock, "stock_pyhanko")
+        _report("pipeline_cpu", f"{cpu:.2f}", "ms/doc", cpu * stock / 1000, "stock_pyhanko")
+        if many:
+            _report_many(_through(directory / "many", made, watched=True), documents)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One drop of documents. `sizes`: (published so far, bytes of PSS); `listings`: seconds that each one took."""
+
+    seconds: float
+    cpu_seconds: float
+    sizes: list[tuple[int, int]]
+    listings: list[float]
+
+
+def _report_many(run: _Run, start: int) -> None:
+    base = next(size for published, size in run.sizes if published >= start)
+    peak = max(size for published, size in run.sizes if published >= start)
+    _report("pipeline_memory_growth", f"{(peak - base) / 1e6:.1f}", "MB", peak / base, f"after_{start}")
+    listings = sorted(run.listings)
+    p99 = listings[math.ceil(len(listings) * 0.99) - 1]
+    _report("listing_while_busy_p99", f"{p99 * 1000:.0f}", "ms", p99, "one_second")
+    _report("listing_while_busy_max", f"{listings[-1] * 1000:.0f}", "ms", listings[-1], "one_second")
+
+
+def _report(name: str, value: str, unit: str, ratio: float, peer: str) -> None:
+    print(f"BENCH {name} {value} {unit} ratio={ratio:.3f} peer={peer}", flush=True)
+
+
+def _make(directory: Path, count: int) -> list[Path]:
+    """Different invoices of today, as files, made by all cores."""
+    directory.mkdir()
+    today = clock.day_of(clock.now(), config.IssuerSettings().zone)
+    share = 100
+    jobs = [(directory, today, first, min(share, count + 1 - first)) for first in range(1, count + 1, share)]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as processes:
+        return list(itertools.chain.from_iterable(processes.map(_make_share, *zip(*jobs, strict=True))))
+
+
+def _make_share(directory: Path, today: dt.date, first: int, count: int) -> list[Path]:
+    paths = []
+    for facts, content in invoices.series(count, today, first):
+        paths.append(directory / f"{facts.number}.pdf")
+        paths[-1].write_bytes(content)
+    return paths
+
+
+def _stock(contents: list[bytes], authority: Authority) -> float:
+    """Documents a second of CPU time, sealed with what pyHanko's own documentation shows first."""
+    seal = authority.seal
+    password = seal.password_file.read_bytes().strip()
+    signer = signers.SimpleSigner.load_pkcs12(str(seal.pkcs12), passphrase=password)  # type: ignore[no-untyped-call]
+    if signer is None:
+        raise SystemExit("pyHanko cannot read the authority's seal")
+    metadata = signers.PdfSignatureMetadata(field_name="Seal")
+    start = time.process_time()
+    for content in contents:
+        signers.PdfSigner(metadata, signer).sign_pdf(IncrementalPdfFileWriter(BytesIO(content)))
+    return len(contents) / (time.process_time() - start)
+
+
+def _through(directory: Path, made: list[Path], *, watched: bool = False) -> _Run:
+    """Send documents through a daemon of its own, on fresh state."""
+    made_world = world.make(directory, None)
+    environment = os.environ | {"GATEWAY__MAIL__ENABLED": "false"}
+    command = [sys.executable, "-m", "gateway", "--config", str(made_world.config), "serve"]
+    with subprocess.Popen(command, env=environment, start_new_session=True) as daemon:
+        try:
+            user = asyncio.run(_declare(made_world, daemon))
+            watch = _Watch(made_world, daemon.pid, user) if watched else None
+            run = _drop(made_world, daemon.pid, made, watch)
+        finally:
+            daemon.terminate()
+    shutil.rmtree(directory)
+    return run
+
+
+async def _declare(made: world.World, daemon: "subprocess.Popen[bytes]") -> str:
+    """The demo's clients and contracts, all subscribed, delivered to by folder alone; the first one's log-in."""
+    async with _api(made, daemon) as api:
+        clients = await world.declare(api, made, ("127.0.0.1", 0), "")
+        for client in clients:
+            await world.call(api, "POST", "/subscriptions", json={"contracts": list(client.contracts)})
+            path = f"/clients/{client.id}/delivery-settings"
+            etag = (await api.get(path)).headers["ETag"]
+            folder = {"enabled": True, "formats": ["pdf"], "receipt": "delete"}
+            body = {"email": {"enabled": False}, "folder": folder}
+            await world.call(api, "PUT", path, json=body, headers={"If-Match": etag})
+    return clients[0].user
+
+
+@contextlib.asynccontextmanager
+async def _api(made: world.World, daemon: "subprocess.Popen[bytes]") -> AsyncIterator[httpx.AsyncClient]:
+    socket = made.directory / "state" / "admin.sock"
+    for _ in range(600):
+        if socket.exists() or daemon.poll() is not None:
+            break
+        await asyncio.sleep(0.1)
+    transport = httpx.AsyncHTTPTransport(uds=str(socket), retries=5)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway/api/v1", trust_env=False) as api:
+        yield api
+
+
+def _drop(made_world: world.World, pid: int, made: list[Path], watch: "_Watch | None") -> _Run:
+    tmp, new = made_world.spool / "tmp", made_world.spool / "new"
+    for path in made:
+        shutil.copyfile(path, tmp / path.name)
+    sizes = []
+    with contextlib.closing(_published(made_world)) as count, watch or contextlib.nullcontext():
+        cpu, start = _cpu_seconds(pid), time.perf_counter()
+        for path in made:
+            os.rename(tmp / path.name, new / path.name)
+        while (published := next(count)) < len(made):
+            if time.perf_counter() - start > WITHIN:
+                raise SystemExit(f"only {published} of {len(made)} documents were published in {WITHIN:g} s")
+            if watch is not None:
+                sizes.append((published, _pss(pid)))
+            time.sleep(0.5 if watch else 0.02)
+        seconds = time.perf_counter() - start
+        sizes.append((published, _pss(pid)))
+    return _Run(seconds, _cpu_seconds(pid) - cpu, sizes, watch.seconds if watch else [])
+
+
+def _published(made: world.World) -> Generator[int]:
+    """How many entries were published so far, as often as asked."""
+    with contextlib.closing(sqlite3.connect(f"file:{made.directory}/state/gateway.db?mode=ro", uri=True)) as database:
+        while True:
+            yield database.execute("SELECT sum(last_sequence) FROM folder").fetchone()[0]
+
+
+def _processes(session: int) -> Iterator[tuple[Path, list[str]]]:
+    """The daemon and its workers, with the fields of proc_pid_stat(5) from the third on."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                yield path, fields
+
+
+def _cpu_seconds(session: int) -> float:
+    """Of what runs and of what it waited for: utime, stime, cutime, cstime."""
+    return sum(int(ticks) for _, fields in _processes(session) for ticks in fields[11:15]) / _TICKS
+
+
+def _pss(session: int) -> int:
+    """Proportional set size, bytes: what is shared counts once."""
+    total = 0
+    for path, _ in _processes(session):
+        with contextlib.suppress(OSError, ProcessLookupError):
+            rows = (path / "smaps_rollup").read_text().splitlines()
+            total += sum(int(row.split()[1]) for row in rows if row.startswith("Pss:")) * 1024
+    return total
+
+
+class _Watch:
+    """A client that stays logged in and lists its inbox again and again, in a thread of its own."""
+
+    def __init__(self, made: world.World, pid: int, user: str) -> None:
+        self.seconds: list[float] = []
+        self._host, _, port = config.load(made.config).sftp.listen.rpartition(":")
+        self._port, self._user, self._key = int(port), user, made.private_key(user)
+        self._ended = threading.Event()
+        self._failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        if self._failed:
+            raise self._failed[0]
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._list())
+        except Exception as error:  # noqa: BLE001 - told in the benchmark's own thread
+            self._failed.append(error)
+
+    async def _list(self) -> None:
+        options: dict[str, Any] = {"known_hosts": None, "client_keys": [str(self._key)], "agent_path": None}
+        async with (
+            asyncssh.connect(self._host, self._port, username=self._user, config=None, **options) as connection,
+            connection.start_sftp_client() as client,
+        ):
+            while not self._ended.is_set():
+                start = time.perf_counter()
+                await client.listdir("inbox")
+                self.seconds.append(time.perf_counter() - start)
+                await asyncio.sleep(LISTING_PAUSE)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
