@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import threading
 from collections.abc import Collection
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -28,7 +29,8 @@ class DropFolders:
         self._db = db
         self._settings = settings
         self._blobs = blobs
-        self._indexes: dict[str, tuple[Index, float]] = {}  # with the time of its last visit
+        self._indexes: WeakValueDictionary[str, Index] = WeakValueDictionary()  # one a folder, while anybody is there
+        self._kept: dict[str, tuple[Index, float]] = {}  # and for a while after, with the time of the last visit
         self._lock = threading.Lock()
 
     def log_in(self, user_name: str, fingerprint: str) -> Login:
@@ -80,16 +82,18 @@ class DropFolders:
 
     def _apply(self, folder_id: str, items: list[Item]) -> None:
         with self._lock:
-            known = self._indexes.get(folder_id)
-        if known is not None:
-            known[0].apply(items)
+            index = self._indexes.get(folder_id)
+        if index is not None:
+            index.apply(items)
 
     def _index(self, folder_id: str) -> Index:
         now = clock.monotonic()
         with self._lock:
-            for other in [f for f, (_, used) in self._indexes.items() if now - used > FORGET_SECONDS]:
-                del self._indexes[other]
-            linger = dt.timedelta(minutes=self._settings.linger_minutes)
-            index = self._indexes[folder_id][0] if folder_id in self._indexes else Index(self._db, folder_id, linger)
-            self._indexes[folder_id] = index, now
+            for other in [f for f, (_, used) in self._kept.items() if now - used > FORGET_SECONDS]:
+                del self._kept[other]
+            index = self._indexes.get(folder_id)
+            if index is None:
+                linger = dt.timedelta(minutes=self._settings.linger_minutes)
+                index = self._indexes[folder_id] = Index(self._db, folder_id, linger)
+            self._kept[folder_id] = index, now
             return index
