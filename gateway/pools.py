@@ -5,11 +5,14 @@ passes its deadline takes only its own task with it (WorkerDied) and is replaced
 """
 
 import asyncio
+import contextlib
 import fcntl
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+import sys
+import types
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -95,7 +98,9 @@ class WorkerProcesses:
         broken = True
         try:
             async with asyncio.timeout(self._deadline):
-                result = await asyncio.get_running_loop().run_in_executor(slot, call, *arguments)
+                with _without_main_script():
+                    future = asyncio.get_running_loop().run_in_executor(slot, call, *arguments)
+                result = await future
             broken = False
             return result
         except TimeoutError:
@@ -135,6 +140,17 @@ class WorkerProcesses:
         for slot in self._slots:
             self._end(slot)
         self._slots.clear()
+
+
+@contextlib.contextmanager
+def _without_main_script() -> Iterator[None]:
+    """A process that is started meanwhile does not run our main script again, nor import the command line with it."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _begin(initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -41,7 +41,7 @@ class Worker:
                 failures += 1
                 if failures == 1:
                     log.warning("worker.waiting", worker=self.name, cause=error.message)
-                await self._sleep(stop, min(_LONGEST_WAIT, 0.2 * 2**failures))
+                await self._sleep(stop, min(_LONGEST_WAIT, 0.2 * 2 ** min(failures, 10)))
                 continue
             if not done:
                 await self._sleep(stop, self._poll)

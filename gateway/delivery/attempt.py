@@ -151,7 +151,7 @@ class MailWorker:
         try:
             sender = verp.sender(claim.delivery.id, self._verp_secret, self._settings.return_path_domain)
             envelope = transport.Envelope(sender, context.mailbox.address)
-            if claim.delivery.message_sha256 is not None:
+            if claim.delivery.message_sha256 is not None and claim.delivery.message_forgotten_at is None:
                 return envelope, read(self._blobs, claim.delivery.message_sha256)
             return envelope, self._compose(claim, context)
         except Unavailable:

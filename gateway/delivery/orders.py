@@ -31,6 +31,7 @@ from . import plan
 def retry(tx: Transaction, delivery_id: str, actor: str) -> Delivery:
     """Make a mail delivery that failed, bounced or waits due at once; giving up counts from now."""
     delivery = _delivery(tx, delivery_id)
+    _require_not_withdrawn(tx, delivery)
     now = database.now(tx)
     _advance(tx, delivery, "retried", now, actor)
     delivery.due_at = delivery.retry_since = now
@@ -64,10 +65,7 @@ def release(tx: Transaction, delivery_id: str, actor: str, reason: str = "") -> 
 def send_again(tx: Transaction, delivery_id: str, actor: str, reason: str) -> str:
     """A new delivery, marked `again`, of the same document to the same destination; its id. Never automatic."""
     before = _delivery(tx, delivery_id)
-    document = tx.get(Document, before.document_id)
-    assert document is not None
-    if document.state is DocumentState.WITHDRAWN:
-        raise Conflict("the document was withdrawn: it is not sent again")
+    document = _require_not_withdrawn(tx, before)
     new = plan.again(tx, document, before.channel, before.destination, database.now(tx))
     record(tx, "delivery.ordered_again", new, document=document.id, actor=actor, reason=reason, of=before.id)
     return new
@@ -112,6 +110,15 @@ def _stop(tx: Transaction, delivery: Delivery, now: dt.datetime, actor: str, rea
         return delivery.state in (DeliveryState.CANCELLED, DeliveryState.FAILED, DeliveryState.BOUNCED)
     delivery.due_at, delivery.final_at = None, now
     return True
+
+
+def _require_not_withdrawn(tx: Transaction, delivery: Delivery) -> Document:
+    """The delivery's document, held so that nobody withdraws it meanwhile."""
+    query = select(Document).where(Document.id == delivery.document_id)
+    document = tx.exec(query.with_for_update(key_share=True)).one()
+    if document.state is DocumentState.WITHDRAWN:
+        raise Conflict("the document was withdrawn: it is not sent again", code="document_withdrawn")
+    return document
 
 
 def _withdraw_entries(tx: Transaction, document_id: str, now: dt.datetime) -> None:

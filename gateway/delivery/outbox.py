@@ -98,6 +98,7 @@ def composed(tx: Transaction, claim: Claim, sha256: str, size: int, message_id: 
         return False
     delivery.message_sha256, delivery.message_size = sha256, size
     delivery.message_id, delivery.message_headers = message_id, headers
+    delivery.message_forgotten_at = None
     record(
         tx,
         "message.composed",
@@ -202,6 +203,7 @@ def _expire(tx: Transaction, delivery: Delivery, settings: DeliverySettings, now
     if delivery.due_at is None:
         delivery.state = advance_delivery(Channel.EMAIL, delivery.state, "failed")
         delivery.state_reason, delivery.final_at = f"given up after {settings.give_up_hours:g} h", now
+    _stop_if_withdrawn(tx, delivery, now)
     _touch(delivery, now)
     record(
         tx,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import col, select
+from sqlmodel import select
 
 from .. import clock
 from ..domain.deliveries import Delivery
@@ -87,8 +87,7 @@ class _Planner:
 
     def _boxes(self, in_force: DeliverySettings) -> list[Mailbox]:
         if in_force.id not in self._mailboxes:
-            rows = self._tx.exec(select(Mailbox).where(col(Mailbox.id).in_(in_force.mailbox_ids))).all()
-            self._mailboxes[in_force.id] = sorted(rows, key=lambda box: in_force.mailbox_ids.index(box.id))
+            self._mailboxes[in_force.id] = parties_settings.mailboxes_serving(self._tx, in_force)
         return self._mailboxes[in_force.id]
 
 

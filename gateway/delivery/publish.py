@@ -97,7 +97,11 @@ def publish(tx: Transaction, delivery_ids: Sequence[str], missing: frozenset[str
         sa.select(Delivery, Document, col(Contract.number))
         .join(Document, col(Document.id) == col(Delivery.document_id))
         .outerjoin(Contract, col(Contract.id) == col(Document.contract_id))
-        .where(col(Delivery.id).in_(delivery_ids), col(Delivery.state).in_(states_before(Channel.FOLDER, "published")))
+        .where(
+            col(Delivery.id).in_(delivery_ids),
+            col(Delivery.channel) == Channel.FOLDER,
+            col(Delivery.state).in_(states_before(Channel.FOLDER, "published")),
+        )
         .order_by(col(Delivery.due_at), col(Delivery.id))
         .with_for_update(skip_locked=True, of=Delivery)
     ).all()
@@ -156,7 +160,7 @@ def _publish_folder(
             {
                 "folder_id": folder_id,
                 "sequence": sequence,
-                "event": EventKind.PUBLISHED,
+                "event": EventKind.PUBLISHED_AGAIN if delivery.again else EventKind.PUBLISHED,
                 "entry_id": entry["id"],
                 "at": now,
             }
@@ -246,6 +250,12 @@ def _hold(tx: Transaction, deliveries: Sequence[Delivery], now: dt.datetime) -> 
         tx.execute(
             sa.update(Delivery)
             .where(col(Delivery.id) == delivery.id)
-            .values(state=DeliveryState.HELD, state_reason=BLOB_MISSING, due_at=None, updated_at=now)
+            .values(
+                state=DeliveryState.HELD,
+                state_reason=BLOB_MISSING,
+                due_at=None,
+                updated_at=now,
+                row_version=col(Delivery.row_version) + 1,
+            )
         )
     record_all(tx, [Fact("delivery.held", d.id, d.document_id, {"reason": BLOB_MISSING}) for d in deliveries])

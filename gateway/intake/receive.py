@@ -8,7 +8,7 @@ Failures: Refused and TooLarge with a code, Unavailable when the disk or the dat
 import asyncio
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +58,6 @@ class Candidate:
     xml: Blob | None
     source: str
     actor: str
-    document_id: str = field(default_factory=lambda: clock.new_id("doc"))
 
 
 class Intake:
@@ -192,6 +191,8 @@ class _Batch:
         taken = next((document for document in known if document.accepted_key is not None), None)
         document = self._document(candidate, holder, taken)
         known.append(document)
+        if document.accepted_key is not None:
+            self._corrected[facts.seller, facts.number] = document.id  # its credit note may be in the same batch
         self._new.append(document)
         self._facts += self._facts_of(document, candidate)
         outcome = "quarantined" if document.state is DocumentState.QUARANTINED else "new"
@@ -223,7 +224,7 @@ class _Batch:
                 f"(document {taken.id}); that one stays"
             )
         document = Document(
-            id=candidate.document_id,
+            id=clock.new_id("doc"),  # in the order of acceptance, which sealing and publishing keep
             kind=facts.kind,
             number=facts.number,
             issue_date=facts.issue_date,

@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 _UNFINISHED = (".tmp", ".part", ".partial", ".filepart")
 _SIDECAR = ".json"
 _MAX_SIDECAR = 64 * 1024
+_LONGEST_NAME = 255  # NAME_MAX of Linux, in bytes
 ACTOR = "spool"
 
 
@@ -39,10 +40,24 @@ class _Item:
 
     name: str
     path: Path
+    identity: tuple[int, int, int]
 
     @property
-    def sidecar(self) -> Path:
-        return self.path.with_name(self.name + _SIDECAR)
+    def sidecar(self) -> Path | None:
+        """Where its sidecar is, if it has one; None: a name that long can have none beside it."""
+        name = self.name + _SIDECAR
+        return self.path.with_name(name) if len(os.fsencode(name)) <= _LONGEST_NAME else None
+
+    def is_unchanged(self) -> bool:
+        """Whether the name still leads to the file that was found: a producer may have renamed a newer one onto it."""
+        try:
+            return _identity(os.lstat(self.path)) == self.identity
+        except FileNotFoundError:
+            return False
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 class Spool:
@@ -62,9 +77,22 @@ class Spool:
     async def turn(self) -> int:
         """How many files it dealt with; 0 when new/ holds nothing that is whole."""
         self._intake.require_space()
+        try:
+            return await self._take_all()
+        except OSError as error:  # a folder that is gone, closed or full: the rest of the daemon goes on
+            raise Unavailable(f"the spool cannot be used ({error.strerror})") from error
+
+    async def _take_all(self) -> int:
         items = await self._pool.run(self._scan)
+        postponed: list[Unavailable] = []
         for start in range(0, len(items), self._settings.batch):
-            await self._batch(items[start : start + self._settings.batch])
+            batch = items[start : start + self._settings.batch]
+            unavailable = await self._batch(batch)
+            if len(unavailable) == len(batch):  # it is not this file or that one: something that all need is away
+                raise unavailable[0]
+            postponed += unavailable
+        if postponed:
+            raise postponed[0]
         return len(items)
 
     def _scan(self) -> list[_Item]:
@@ -74,12 +102,14 @@ class Spool:
             for entry in entries:
                 if not entry.name.startswith(".") and not entry.name.endswith((*_UNFINISHED, _SIDECAR)):
                     try:
-                        found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
+                        found.append((_identity(entry.stat(follow_symlinks=False)), entry.name))
                     except FileNotFoundError:
                         continue
-        return [_Item(name, self._new / name) for _, name in sorted(found)]
+        found.sort(key=lambda one: (one[0][0], one[1]))
+        return [_Item(name, self._new / name, identity) for identity, name in found]
 
-    async def _batch(self, items: Sequence[_Item]) -> None:
+    async def _batch(self, items: Sequence[_Item]) -> list[Unavailable]:
+        """Accept what can be read now; why the others stay in new/ for another turn."""
         read = list(zip(items, await asyncio.gather(*(self._read(item) for item in items)), strict=True))
         candidates = [(item, one) for item, one in read if isinstance(one, Candidate)]
         answers: list[tuple[_Item, Outcome | Refused]] = [(item, one) for item, one in read if isinstance(one, Refused)]
@@ -87,9 +117,16 @@ class Spool:
             accepted = await self._intake.accept([one for _, one in candidates])
             answers += [(item, answer) for (item, _), answer in zip(candidates, accepted, strict=True)]
         await self._pool.run(self._clear, answers)
+        return [one for _, one in read if isinstance(one, Unavailable)]
 
-    async def _read(self, item: _Item) -> Candidate | Refused | None:
-        """The candidate, why the file is refused, or None when it is gone. Unavailable goes up: the file stays."""
+    async def _read(self, item: _Item) -> Candidate | Refused | Unavailable | None:
+        """The candidate, why the file is refused, why it cannot be read now, or None when it is gone."""
+        try:
+            return await self._candidate(item)
+        except Unavailable as error:
+            return error
+
+    async def _candidate(self, item: _Item) -> Candidate | Refused | None:
         scratch = self._blobs.scratch()
         try:
             sidecar = await self._pool.run(self._copy, item, scratch)
@@ -113,6 +150,8 @@ class Spool:
                     shutil.copyfileobj(source, target, 1 << 20)
             except OSError as error:
                 raise Unavailable(f"the spool's file could not be copied ({error.strerror})") from error
+        if item.sidecar is None:
+            return None
         try:
             fd = _open_regular(item.sidecar)
         except FileNotFoundError:
@@ -122,9 +161,10 @@ class Spool:
 
     def _clear(self, answered: Sequence[tuple[_Item, Outcome | Refused]]) -> None:
         for item, answer in answered:
+            if not item.is_unchanged():
+                continue  # what lies there now is looked at in the next turn
             if isinstance(answer, Outcome) and answer.outcome != "quarantined":
-                item.path.unlink(missing_ok=True)
-                item.sidecar.unlink(missing_ok=True)
+                _remove(item)
             else:
                 folder = self._quarantined if isinstance(answer, Outcome) else self._refused
                 _set_aside(item, folder, answer)
@@ -144,14 +184,22 @@ def _open_regular(path: Path) -> int:
     return fd
 
 
+def _remove(item: _Item) -> None:
+    item.path.unlink(missing_ok=True)
+    if item.sidecar is not None:
+        item.sidecar.unlink(missing_ok=True)
+
+
 def _set_aside(item: _Item, folder: Path, answer: Outcome | Refused) -> None:
     """Move a file and its sidecar out of new/, with the reason beside them; names that are taken or long get an id."""
     name = next(name for name in _names(item.name) if not os.path.lexists(folder / name))
     reason = folder / f"{name}.reason.json"
     reason.write_text(json.dumps(_reason(item, answer), indent=2, ensure_ascii=True) + "\n", "utf-8")
-    for source, target in ((item.sidecar, f"{name}{_SIDECAR}"), (item.path, name)):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(source, folder / target)
+    # The file first: were it left without its sidecar, it could get another answer the next time.
+    for source, target in ((item.path, name), (item.sidecar, f"{name}{_SIDECAR}")):
+        if source is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(source, folder / target)
 
 
 def _names(name: str) -> Iterator[str]:

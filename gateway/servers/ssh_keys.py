@@ -1,7 +1,8 @@
 """The algorithms that the SFTP listener offers, and its host keys.
 
-The lists are explicit: a library's new default must not change what clients negotiate. No SHA-1, no CBC, no
-encrypt-and-MAC, nothing under 128 bits of strength; chacha20 and GCM both, since old clients have one or the other.
+The lists are explicit: a library's new default must not change what clients negotiate. No SHA-1, no CBC, nothing
+under 128 bits of strength; chacha20 and GCM both, since old clients have one or the other, and SHA-2 MACs outside
+encryption last, for clients that have nothing else beside CTR.
 Strict key exchange (the answer to the Terrapin attack) is the library's own. Host keys: Ed25519 for whoever
 knows it, RSA with SHA-2 signatures for the others.
 """
@@ -33,7 +34,13 @@ CIPHERS = (
     "aes192-ctr",
     "aes128-ctr",
 )
-MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "umac-128-etm@openssh.com")
+MACS = (
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+    "umac-128-etm@openssh.com",
+    "hmac-sha2-512",  # libssh2 before 1.11 (curl on Debian 12) and many an ERP know these two alone
+    "hmac-sha2-256",
+)
 SIGNATURES = (
     "ssh-ed25519",
     "sk-ssh-ed25519@openssh.com",

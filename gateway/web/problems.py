@@ -137,7 +137,7 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _lost_race(_request: Request, error: Exception) -> JSONResponse:
-    """Two callers made the same thing at once; on PostgreSQL the second one meets the first one's row."""
+    """Somebody else's row stands in the way, and still does after the store has run the step again."""
     log.warning("request.lost_race", cause=str(getattr(error, "orig", error))[:300])
     return problem(409, "conflict", "somebody else made the same at the same moment: ask again", {})
 

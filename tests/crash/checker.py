@@ -56,13 +56,6 @@ class State:
             finally:
                 db.close()
 
-    @property
-    def is_settled(self) -> bool:
-        """Nothing goes on by itself any more."""
-        documents, deliveries = self.documents.values(), self.deliveries.values()
-        waiting = [d.id for d in documents if d.due_at or d.lease_until]
-        return not waiting + [d.id for d in deliveries if d.due_at or d.lease_until]
-
 
 def check_state(directory: Path) -> tuple[State, list[str]]:
     """The state directory's rows, and what is wrong with them and their bytes."""

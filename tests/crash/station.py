@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -149,10 +150,23 @@ class Station:
         os.utime(path, (order, order))
         path.rename(self.spool / "new" / name)
 
-    def start(self, kind: str = "either", kill_at: int = 0, when: str = "after") -> "subprocess.Popen[str]":
-        """Start the daemon in a session of its own."""
+    def is_settled(self) -> bool:
+        """Nothing goes on by itself any more."""
+        query = "SELECT {0} FROM document WHERE {0} UNION ALL SELECT {0} FROM delivery WHERE {0} LIMIT 1"
+        uri = f"file:{self.state}/gateway.db?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10)) as database:
+            condition = "due_at IS NOT NULL OR lease_until IS NOT NULL"
+            return database.execute(query.format(condition)).fetchone() is None
+
+    @contextlib.contextmanager
+    def start(self, kind: str = "either", kill_at: int = 0, when: str = "after") -> Iterator["subprocess.Popen[str]"]:
+        """A daemon in a session of its own; what of it is left at the end is killed."""
         command = [sys.executable, str(DRIVER), str(self.config), kind, str(kill_at), when]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as daemon:
+            try:
+                yield daemon
+            finally:
+                daemon.kill()
 
 
 def _credential(of: Any) -> dict[str, str]:

@@ -26,3 +26,10 @@ def gateway(tmp_path: Path, sqlite: Database) -> Iterator[World]:
     """An API with two parties in it."""
     with world(tmp_path, sqlite) as made:
         yield made
+
+
+@pytest.fixture
+def anywhere(tmp_path: Path, database: Database) -> Iterator[World]:
+    """The same once on SQLite and once on PostgreSQL, for what asks more than rows by their ids."""
+    with world(tmp_path, database) as made:
+        yield made

@@ -8,22 +8,22 @@ from gateway.domain.states import DeliveryState
 from .world import World
 
 
-def test_a_delivery_is_shown_with_its_destination_in_words(gateway: World) -> None:
+def test_a_delivery_is_shown_with_its_destination_in_words(anywhere: World) -> None:
     """The members that others build on."""
-    own = gateway.parties[0]
-    shown = gateway.ask("GET", "/deliveries", "own").json()["items"]
+    own = anywhere.parties[0]
+    shown = anywhere.ask("GET", "/deliveries", "own").json()["items"]
     assert len(shown) == 1
     expected = {"id": own.delivery, "document": own.document, "number": f"F-{own.siren}", "client": own.client,
                 "channel": "email", "destination": f"compta@{own.siren}.example", "state": "failed", "attempts": 1,
                 "message_id": "m1@gateway.example", "last_reply": "550 5.1.1 no such user"}  # fmt: skip
     assert expected.items() <= shown[0].items()
-    whole = gateway.ask("GET", f"/deliveries/{own.delivery}", "own").json()
+    whole = anywhere.ask("GET", f"/deliveries/{own.delivery}", "own").json()
     assert [(one["number"], one["outcome"], one["phase"]) for one in whole["attempt_list"]] == [(1, "failed", "rcpt")]
 
 
-def test_filters_narrow_the_list(gateway: World) -> None:
+def test_filters_narrow_the_list(anywhere: World) -> None:
     """Each alone, and one that fits nothing."""
-    own, _ = gateway.parties
+    own, _ = anywhere.parties
     for query, count in (
         ({}, 2),
         ({"client": own.client}, 1),
@@ -34,7 +34,7 @@ def test_filters_narrow_the_list(gateway: World) -> None:
         ({"channel": "email"}, 2),
         ({"channel": "folder"}, 0),
     ):
-        assert len(gateway.ask("GET", "/deliveries", "admin", params=query).json()["items"]) == count, query
+        assert len(anywhere.ask("GET", "/deliveries", "admin", params=query).json()["items"]) == count, query
 
 
 def test_retry_makes_a_failed_mail_due_and_names_who_asked(gateway: World) -> None:
@@ -56,15 +56,15 @@ def test_an_order_that_the_state_does_not_allow_is_409_and_changes_nothing(gatew
     assert gateway.ask("GET", f"/deliveries/{own.delivery}", "admin").json()["state"] == DeliveryState.FAILED
 
 
-def test_send_again_is_a_new_delivery_marked_so(gateway: World) -> None:
+def test_send_again_is_a_new_delivery_marked_so(anywhere: World) -> None:
     """Never automatic, never the same row: the first one's facts stay."""
-    own = gateway.parties[0]
-    answer = gateway.ask("POST", f"/documents/{own.document}/send-again", "operator", json={"reason": "lost"})
+    own = anywhere.parties[0]
+    answer = anywhere.ask("POST", f"/documents/{own.document}/send-again", "operator", json={"reason": "lost"})
     assert answer.status_code == 201
     (new,) = answer.json()["deliveries"]
-    shown = gateway.ask("GET", f"/deliveries/{new}", "admin").json()
+    shown = anywhere.ask("GET", f"/deliveries/{new}", "admin").json()
     assert (shown["again"], shown["state"], shown["destination"]) == (1, "planned", f"compta@{own.siren}.example")
-    none = gateway.ask(
+    none = anywhere.ask(
         "POST", f"/documents/{own.document}/send-again", "operator", json={"reason": "lost", "channel": "folder"}
     )
     assert (none.status_code, none.json()["code"]) == (409, "no_delivery")

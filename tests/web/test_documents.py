@@ -29,16 +29,16 @@ def _submit(world: World, content: bytes, token: str = "admin", **request: Any) 
     return world.ask("POST", "/documents", token, files={"file": ("x.pdf", content, "application/pdf")}, **request)
 
 
-def test_a_document_is_new_once_and_the_same_after_that(gateway: World) -> None:
+def test_a_document_is_new_once_and_the_same_after_that(anywhere: World) -> None:
     """A billing system that lost the answer asks again: it must learn the same, and nothing may happen twice."""
-    content = _invoice(gateway)
-    new, again = _submit(gateway, content), _submit(gateway, content)
+    content = _invoice(anywhere)
+    new, again = _submit(anywhere, content), _submit(anywhere, content)
     assert (new.status_code, new.json()["outcome"], new.json()["nature"]) == (201, "new", "original")
     assert (again.status_code, again.json()["outcome"], again.json()["id"]) == (200, "again", new.json()["id"])
     assert new.headers["location"] == f"/api/v1/documents/{new.json()['id']}"
-    shown = gateway.ask("GET", f"/documents/{new.json()['id']}", "admin").json()
+    shown = anywhere.ask("GET", f"/documents/{new.json()['id']}", "admin").json()
     assert (shown["number"], shown["total"], shown["source"]) == ("F2026-0042", "120.00", "api")
-    assert (shown["siren"], shown["contract"]) == (gateway.parties[0].siren, gateway.parties[0].number)
+    assert (shown["siren"], shown["contract"]) == (anywhere.parties[0].siren, anywhere.parties[0].number)
 
 
 def test_other_bytes_under_the_same_number_are_409_and_kept_in_quarantine(gateway: World) -> None:
@@ -194,15 +194,15 @@ FILTERS = st.fixed_dictionaries(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(wanted=FILTERS, limit=st.integers(1, 30))
 def test_filters_and_pages_give_exactly_the_rows_that_fit_newest_first(
-    gateway: World, wanted: dict[str, Any], limit: int
+    anywhere: World, wanted: dict[str, Any], limit: int
 ) -> None:
     """Any filters, any page size: nothing missing, nothing twice, in one order; periods include both ends."""
-    if not gateway.rows:
-        gateway.rows = gateway.write(functools.partial(_many, world=gateway))
+    if not anywhere.rows:
+        anywhere.rows = anywhere.write(functools.partial(_many, world=anywhere))
     clients, sirens, numbers = (
-        [getattr(party, name) for party in gateway.parties] + ["unknown"] for name in ("client", "siren", "number")
+        [getattr(party, name) for party in anywhere.parties] + ["unknown"] for name in ("client", "siren", "number")
     )
-    zone = gateway.parts.settings.issuer.zone
+    zone = anywhere.parts.settings.issuer.zone
 
     def fits(row: Document) -> bool:
         day = row.received_at.astimezone(zone).date()
@@ -224,8 +224,8 @@ def test_filters_and_pages_give_exactly_the_rows_that_fit_newest_first(
         for name, values in (("client", clients), ("siren", sirens), ("contract", numbers))
         if name in wanted
     }
-    found = [one for one in _pages(gateway, {**query, "limit": limit}) if one.startswith("N-")]
-    expected = [row.number for row in reversed(gateway.rows) if fits(row)]
+    found = [one for one in _pages(anywhere, {**query, "limit": limit}) if one.startswith("N-")]
+    expected = [row.number for row in reversed(anywhere.rows) if fits(row)]
     assert found == expected
 
 
@@ -271,10 +271,10 @@ def test_a_filter_that_means_nothing_is_422_and_not_ignored(gateway: World, quer
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
 
 
-def test_explain_tells_the_life_in_words(gateway: World) -> None:
+def test_explain_tells_the_life_in_words(anywhere: World) -> None:
     """A12: one call shows the whole life of one invoice."""
-    own = gateway.parties[0]
-    told = gateway.ask("GET", f"/documents/{own.document}/explain", Role.AUDITOR.value).json()
+    own = anywhere.parties[0]
+    told = anywhere.ask("GET", f"/documents/{own.document}/explain", Role.AUDITOR.value).json()
     assert told["number"] == f"F-{own.siren}"
     assert f"mailbox compta@{own.siren}.example" in told["moments"][0]["text"]
     assert told["deliveries"][0]["text"].endswith("answer: 550 5.1.1 no such user")

@@ -15,29 +15,29 @@ def _today(world: World) -> dt.date:
     return clock.day_of(clock.now(), world.parts.settings.issuer.zone)
 
 
-def test_from_nothing_to_a_client_that_receives(gateway: World) -> None:
+def test_from_nothing_to_a_client_that_receives(anywhere: World) -> None:
     """The public face, as the README and the demo use it."""
-    client = gateway.ask("POST", "/clients", "operator", json={"name": "Fonderie", "language": "fr"})
+    client = anywhere.ask("POST", "/clients", "operator", json={"name": "Fonderie", "language": "fr"})
     assert client.status_code == 201
     id_ = client.json()["id"]
-    company = gateway.ask(
+    company = anywhere.ask(
         "POST", "/companies", "operator", json={"siren": "552 100 554", "name": "Fonderie", "client": id_}
     )
     assert (company.status_code, company.json()["siren"], company.json()["client"]) == (201, "552100554", id_)
-    contract = gateway.ask("POST", "/contracts", "operator",
+    contract = anywhere.ask("POST", "/contracts", "operator",
                            json={"number": "CARD-I-7", "type": "CARD_I", "siren": "552100554"})  # fmt: skip
     assert (contract.status_code, contract.json()["client"], contract.json()["type"]) == (201, id_, "CARD_I")
-    items = gateway.ask("POST", "/subscriptions", "operator", json={"contracts": ["CARD-I-7"]})
+    items = anywhere.ask("POST", "/subscriptions", "operator", json={"contracts": ["CARD-I-7"]})
     assert (items.status_code, items.json()["items"][0]["outcome"]) == (201, "subscribed")
     settings = {"email": {"enabled": True, "addresses": ["a@fonderie.example"]},
                 "folder": {"enabled": True, "formats": ["pdf", "xml"], "receipt": "full_read"}}  # fmt: skip
-    put = gateway.ask("PUT", f"/clients/{id_}/delivery-settings", "operator", json=settings)
+    put = anywhere.ask("PUT", f"/clients/{id_}/delivery-settings", "operator", json=settings)
     assert put.status_code == 200
     assert {name: put.json()[name] for name in settings} == settings
     public = asyncssh.generate_private_key("ssh-ed25519", comment="erp@fonderie").export_public_key().decode()
-    key = gateway.ask("POST", f"/clients/{id_}/keys", "operator", json={"public_key": public, "label": "ERP"})
+    key = anywhere.ask("POST", f"/clients/{id_}/keys", "operator", json={"public_key": public, "label": "ERP"})
     assert (key.status_code, key.json()["label"]) == (201, "ERP")
-    folders = gateway.ask("GET", f"/clients/{id_}/folders", "operator").json()["items"]
+    folders = anywhere.ask("GET", f"/clients/{id_}/folders", "operator").json()["items"]
     assert [(one["user_name"], one["formats"]) for one in folders] == [("fonderie", ["pdf", "xml"])]
 
 
@@ -52,16 +52,16 @@ def test_a_contract_that_cannot_be_subscribed_is_refused_with_the_reason(gateway
     assert (some.status_code, [one["outcome"] for one in some.json()["items"]]) == (200, ["refused", "already"])
 
 
-def test_a_client_subscribes_all_its_contracts_and_nobody_elses(gateway: World) -> None:
+def test_a_client_subscribes_all_its_contracts_and_nobody_elses(anywhere: World) -> None:
     """Row 6; another's contract is unknown, not forbidden."""
-    own, other = gateway.parties
-    gateway.ask("POST", "/contracts", "admin", json={"number": "CARD-I-2", "type": "CARD_I", "siren": own.siren})
-    answer = gateway.ask("POST", "/subscriptions", "own", json={"all": True, "include_future": True})
+    own, other = anywhere.parties
+    anywhere.ask("POST", "/contracts", "admin", json={"number": "CARD-I-2", "type": "CARD_I", "siren": own.siren})
+    answer = anywhere.ask("POST", "/subscriptions", "own", json={"all": True, "include_future": True})
     outcomes = {one["contract"]: one["outcome"] for one in answer.json()["items"]}
     assert outcomes == {own.number: "already", "CARD-I-2": "subscribed"}
-    foreign = gateway.ask("POST", "/subscriptions", "own", json={"contracts": [other.number]})
+    foreign = anywhere.ask("POST", "/subscriptions", "own", json={"contracts": [other.number]})
     assert (foreign.status_code, foreign.json()["code"]) == (422, "unknown_contract")
-    named = gateway.ask("POST", "/subscriptions", "own", json={"contracts": [other.number], "client": other.client})
+    named = anywhere.ask("POST", "/subscriptions", "own", json={"contracts": [other.number], "client": other.client})
     assert named.status_code == 404
 
 
@@ -154,10 +154,10 @@ def test_a_private_key_is_refused_and_not_repeated_in_the_answer(gateway: World)
     assert private.splitlines()[1] not in answer.text
 
 
-def test_companies_are_found_by_siren_or_part_of_the_name(gateway: World) -> None:
+def test_companies_are_found_by_siren_or_part_of_the_name(anywhere: World) -> None:
     """C1: "apuron" = "534 010 764"."""
     for text in ("apuron", "534 010", "534010764", "PV 2"):
-        found = gateway.ask("GET", "/companies", "admin", params={"search": text}).json()["items"]
+        found = anywhere.ask("GET", "/companies", "admin", params={"search": text}).json()["items"]
         assert [one["siren"] for one in found] == ["534010764"], text
 
 
@@ -177,15 +177,15 @@ def test_lists_of_parties_page_in_the_order_of_their_making(gateway: World) -> N
     assert names == ["Apuron PV 2", "Été & Fils", *(f"Client {number}" for number in range(7))]
 
 
-def test_a_company_that_moved_away_does_not_tell_where_to(gateway: World) -> None:
+def test_a_company_that_moved_away_does_not_tell_where_to(anywhere: World) -> None:
     """Its former client still finds it, for the documents of its time; whose it is now is not its business."""
-    own, other = gateway.parties
-    today = _today(gateway)
+    own, other = anywhere.parties
+    today = _today(anywhere)
     day = today - dt.timedelta(days=1)
-    gateway.write(lambda tx: registry.move_company(tx, ADMIN, own.company, other.client, day, today=today))
-    shown = gateway.ask("GET", f"/companies/{own.company}", "own")
+    anywhere.write(lambda tx: registry.move_company(tx, ADMIN, own.company, other.client, day, today=today))
+    shown = anywhere.ask("GET", f"/companies/{own.company}", "own")
     assert (shown.status_code, shown.json()["client"]) == (200, None)
-    contract = gateway.ask("GET", f"/contracts/{own.contract}", "own").json()
+    contract = anywhere.ask("GET", f"/contracts/{own.contract}", "own").json()
     assert (contract["client"], contract["siren"]) == (None, None)
 
 

@@ -48,7 +48,7 @@ def test_only_facts_that_are_meant_for_callers_leave_the_house() -> None:
 
 
 def test_the_loser_of_a_race_is_told_to_ask_again(gateway: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On PostgreSQL two requests can both find nothing and both insert: the database refuses one."""
+    """What the database refuses after all is a conflict, not a defect."""
 
     def insert_twice(tx: Any, *_: Any) -> None:
         known = tx.exec(select(Company)).first()

@@ -60,9 +60,9 @@ def test_a_gateway_with_a_valid_key_is_ready_until_it_expires(
         made.sealers.close()
 
 
-def test_the_status_counts_what_waits(gateway: World) -> None:
+def test_the_status_counts_what_waits(anywhere: World) -> None:
     """Two documents in quarantine, two mails that failed, no key."""
-    shown = gateway.ask("GET", "/status", "viewer").json()
+    shown = anywhere.ask("GET", "/status", "viewer").json()
     assert [(one["state"], one["count"]) for one in shown["documents"]] == [("quarantined", 2)]
     assert [(one["channel"], one["state"], one["count"]) for one in shown["deliveries"]] == [("email", "failed", 2)]
     assert [one["use"] for one in shown["certificates"]] == ["seal", "mail"]
