@@ -6,6 +6,7 @@ when something ends are measured on the monotonic clock.
 
 import datetime as dt
 import secrets
+import threading
 import time
 from zoneinfo import ZoneInfo
 
@@ -29,6 +30,7 @@ def day_of(instant: dt.datetime, zone: ZoneInfo) -> dt.date:
 
 
 _last = 0
+_one_at_a_time = threading.Lock()
 
 
 def new_id(prefix: str) -> str:
@@ -39,9 +41,10 @@ def new_id(prefix: str) -> str:
     """
     global _last
     value = (int(time.time() * 1000) << 82) | secrets.randbits(82)
-    if value <= _last:
-        value = _last + 1 + secrets.randbits(32)
-    _last = value
+    with _one_at_a_time:
+        if value <= _last:
+            value = _last + 1 + secrets.randbits(32)
+        _last = value
     letters = []
     for _ in range(ID_LENGTH):
         value, digit = divmod(value, 32)

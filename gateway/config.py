@@ -7,6 +7,7 @@ file from these classes; config/gateway.toml is that text, and a test holds the 
 
 import datetime as dt
 import json
+import os
 import tomllib
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -15,9 +16,9 @@ from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
 import pydantic
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from .errors import ConfigError
 
@@ -32,12 +33,13 @@ def _from_the_files_folder(path: Path) -> Path:
 
 
 FilePath = Annotated[Path, AfterValidator(_from_the_files_folder)]
+OptionalFilePath = Annotated[FilePath | None, BeforeValidator(lambda value: None if value == "" else value)]  # "": none
 
 
 class Section(BaseModel):
     """One table of the file; its docstring is the table's heading in the example."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class IssuerSettings(Section):
@@ -137,10 +139,10 @@ class SpoolSettings(Section):
 class SealSettings(Section):
     """[seal] The electronic seal (PAdES) on originals and platform copies."""
 
-    certificate: FilePath | None = Field(
+    certificate: OptionalFilePath = Field(
         None, description="PKCS#12 file with key, certificate and chain. None: documents wait."
     )
-    password_file: FilePath | None = Field(None, description="File with its password; mode 0600.")
+    password_file: OptionalFilePath = Field(None, description="File with its password; mode 0600.")
     level: Literal["B-B", "B-T"] = Field("B-B", description="B-T needs timestamp_url; nothing is sealed below this.")
     timestamp_url: str = Field("", description="RFC 3161 time-stamp authority, for B-T.")
     trust: tuple[FilePath, ...] = Field((), description="PEM files: roots that the seal's chain must end in.")
@@ -164,18 +166,18 @@ class MailSettings(Section):
     from_name: str = Field("Factures", description="Display name in From.")
     return_path_domain: str = Field("gateway.example", description="Domain of the envelope sender (VERP).")
     message_id_domain: str = Field("", description="Right side of Message-IDs; empty: the return path's domain.")
-    verp_secret_file: FilePath | None = Field(None, description="At least 32 random bytes; mode 0600.")
-    certificate: FilePath | None = Field(None, description="PKCS#12 file: S/MIME key, certificate and chain.")
-    password_file: FilePath | None = Field(None, description="File with its password; mode 0600.")
+    verp_secret_file: OptionalFilePath = Field(None, description="At least 32 random bytes; mode 0600.")
+    certificate: OptionalFilePath = Field(None, description="PKCS#12 file: S/MIME key, certificate and chain.")
+    password_file: OptionalFilePath = Field(None, description="File with its password; mode 0600.")
     trust: tuple[FilePath, ...] = Field((), description="PEM files: roots that its chain must end in.")
     relay_host: str = Field("127.0.0.1", description="SMTP relay.")
     relay_port: int = Field(25, gt=0, lt=65536, description="Its port.")
     relay_tls: Literal["required", "off"] = Field(
         "required", description="STARTTLS, certificate verified. off is allowed on loopback only."
     )
-    relay_ca: FilePath | None = Field(None, description="PEM roots for the relay; None: the system's.")
+    relay_ca: OptionalFilePath = Field(None, description="PEM roots for the relay; None: the system's.")
     username: str = Field("", description="AUTH user; empty: no AUTH.")
-    relay_password_file: FilePath | None = Field(None, description="File with the AUTH password; mode 0600.")
+    relay_password_file: OptionalFilePath = Field(None, description="File with the AUTH password; mode 0600.")
     hello_name: str = Field("", description="EHLO name; empty: the return path's domain.")
     max_attachment_megabytes: float = Field(7.0, gt=0, description="Over this, a document is not mailed: held.")
     connections: int = Field(5, gt=0, description="Messages on their way at once.")
@@ -187,7 +189,7 @@ class DeliverySettings(Section):
 
     lease_seconds: int = Field(1200, gt=2, description="An attempt that was not ended by then is uncertain.")
     attempt_seconds: int = Field(720, gt=0, description="Deadline of one attempt; at most 2/3 of the lease.")
-    retry_minutes: tuple[float, ...] = Field(
+    retry_minutes: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1, 5, 15, 30, 60, 120, 240), description="Waits between attempts; the last one repeats.", min_length=1
     )
     retry_jitter_percent: float = Field(10.0, ge=0, lt=100, description="Each wait varies by this much.")
@@ -273,9 +275,12 @@ def load(path: Path) -> Settings:
         raw = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}", where=str(path)) from None
+    _refuse_unknown_sections()
     token = _folder.set(path.absolute().parent)
     try:
         return Settings(**raw)
+    except SettingsError as error:
+        raise ConfigError(f"{error.args[0]}: its value is no JSON", where="environment") from None
     except pydantic.ValidationError as error:
         problems = [f"[{'.'.join(map(str, e['loc']))}] {_problem(e)}" for e in error.errors()]
         raise ConfigError(f"{path}: " + "; ".join(problems), where=problems[0].split("]")[0] + "]") from None
@@ -283,11 +288,20 @@ def load(path: Path) -> Settings:
         _folder.reset(token)
 
 
+def _refuse_unknown_sections() -> None:
+    """The settings library passes over variables of a section that it does not know, as if they worked."""
+    for name in os.environ:
+        prefix, _, rest = name.upper().partition("__")
+        section = rest.partition("__")[0].lower()
+        if prefix == "GATEWAY" and section not in Settings.model_fields:
+            raise ConfigError(f"{name} in the environment: no such setting", where=name)
+
+
 def _problem(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "no such setting"
-    # A database URL may hold a password: it is not repeated.
-    quiet = isinstance(error["input"], dict) or error["loc"][-1] == "database"
+    # The URLs of the stores may hold a password: they are not repeated.
+    quiet = isinstance(error["input"], dict) or not {"database", "blobs"}.isdisjoint(error["loc"])
     return str(error["msg"]) if quiet else f"{error['msg']} (it holds {error['input']!r})"
 
 

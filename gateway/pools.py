@@ -1,7 +1,8 @@
 """Named, bounded pools: threads for what blocks, worker processes for what computes or may be hostile.
 
 A full queue answers Unavailable at once ("try again"); nothing waits unbounded. A worker process that dies or
-passes its deadline takes only its own task with it (WorkerDied) and is replaced.
+passes its deadline takes only its own task with it (WorkerDied) and is replaced. A worker that cannot begin, or a
+pool that is closed, says nothing about a task: Unavailable.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -24,12 +26,20 @@ from .errors import GatewayError, Unavailable
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _preloaded: set[str] = set()
+_STOPPING = "the gateway is stopping; try again later"
 
 
 class WorkerDied(GatewayError):
     """The worker process ended, or was ended at its deadline, before it answered."""
 
     code = "worker_died"
+
+
+class _NotBegun(GatewayError):
+    """The worker's initializer failed; the message says how."""
+
+
+_not_begun = ""  # in a worker: why its initializer failed
 
 
 class ThreadPool:
@@ -39,6 +49,7 @@ class ThreadPool:
         self.name = name
         self._limit = threads + queue
         self._pending = 0
+        self._closed = False
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     @property
@@ -48,12 +59,20 @@ class ThreadPool:
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """`call`'s result. Unavailable when the queue is full. A call that began is never abandoned half-way."""
+        if self._closed:
+            raise Unavailable(_STOPPING)
         if self._pending >= self._limit:
             raise Unavailable("too much to do at the moment; try again")
         future = asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
         self._pending += 1
         future.add_done_callback(self._count_down)
-        return await asyncio.shield(future)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if future.cancelled() and not (caller and caller.cancelling()):
+                raise Unavailable(_STOPPING) from None  # `close` dropped it; nobody cancelled the caller
+            raise
 
     def _count_down(self, future: "asyncio.Future[Any]") -> None:
         self._pending -= 1
@@ -61,7 +80,8 @@ class ThreadPool:
             future.exception()  # a caller that was cancelled does not fetch it
 
     def close(self) -> None:
-        """Wait for the calls that run; drop those that wait."""
+        """Wait for the calls that run; drop those that wait: they are Unavailable."""
+        self._closed = True
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
@@ -89,24 +109,32 @@ class WorkerProcesses:
         self._context.set_forkserver_preload(sorted(_preloaded))
         self._idle: asyncio.LifoQueue[ProcessPoolExecutor] = asyncio.LifoQueue()
         self._slots: set[ProcessPoolExecutor] = set()
+        self._closed = False
         for _ in range(count):
             self._add_slot()
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
-        """`call`'s result from a worker; waits for a free one. WorkerDied, or what the call raised."""
+        """`call`'s result from a worker; waits for a free one. WorkerDied, Unavailable, or what the call raised."""
         slot = await self._idle.get()
         broken = True
         try:
+            if self._closed:
+                raise Unavailable(_STOPPING)
             async with asyncio.timeout(self._deadline):
                 with _without_main_script():
-                    future = asyncio.get_running_loop().run_in_executor(slot, call, *arguments)
+                    future = asyncio.get_running_loop().run_in_executor(slot, _answer, call, arguments)
                 result = await future
             broken = False
             return result
         except TimeoutError:
             raise WorkerDied(f"not done within {self._deadline:g} s: too complex to be a normal document") from None
         except BrokenProcessPool:
+            if self._closed:  # the task did nothing to deserve it
+                raise Unavailable(_STOPPING) from None
             raise WorkerDied("the worker process ended: the document exceeds its limits of memory or time") from None
+        except _NotBegun as error:
+            log.error("worker.not_started", pool=self.name, cause=error.message)
+            raise Unavailable(f"a worker process could not start: {error.message}", code="worker_start") from None
         except GatewayError:
             broken = False
             raise
@@ -116,7 +144,10 @@ class WorkerProcesses:
             log.exception("worker.failed", pool=self.name)
             raise WorkerDied(f"the document could not be processed ({type(error).__name__})") from error
         finally:
-            self._replace(slot) if broken else self._idle.put_nowait(slot)
+            if broken and not self._closed:
+                self._replace(slot)
+            else:
+                self._idle.put_nowait(slot)
 
     def _add_slot(self) -> None:
         slot = ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin, initargs=self._start)
@@ -136,7 +167,8 @@ class WorkerProcesses:
         slot.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
-        """End every process; what they were doing is done again after the next start."""
+        """End every process; what they were doing (Unavailable) is done again after the next start."""
+        self._closed = True
         for slot in self._slots:
             self._end(slot)
         self._slots.clear()
@@ -155,9 +187,23 @@ def _without_main_script() -> Iterator[None]:
 
 def _begin(initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """In the worker: end when the daemon ends, leave Ctrl-C to the daemon, then the pool's own start."""
+    global _not_begun
     _end_with_the_daemon()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    initializer(*arguments)
+    try:
+        initializer(*arguments)
+    except GatewayError as error:
+        _not_begun = error.message
+    except Exception as error:  # noqa: BLE001 -- raised here, it would look as if the first document had killed us
+        traceback.print_exc()
+        _not_begun = type(error).__name__
+
+
+def _answer(call: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    """In the worker: a call, if there was a beginning."""
+    if _not_begun:
+        raise _NotBegun(_not_begun)
+    return call(*arguments)
 
 
 def _end_with_the_daemon() -> None:

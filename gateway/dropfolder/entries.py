@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from .. import evidence
 from ..domain import names
 from ..errors import Conflict, NotFound, Refused
+from ..evidence import Fact
 from ..store import database
 from ..store.database import Transaction
 from . import paths, receipts
-from .index import DIRECTORY, ENTRY, FOLDER, Item, items_where
+from .index import DIRECTORY, ENTRY, FOLDER, Item, item_of
 
 NOT_THERE = "no such file"
 
@@ -32,15 +33,14 @@ class Removal:
 
 def remove(tx: Transaction, folder_id: str, who: dict[str, Any], item: Item) -> Removal:
     """Take the name out of its place; NotFound when another session was faster."""
-    version, mode = receipts.bump(tx, folder_id)
+    version = receipts.bump(tx, folder_id)
     row = _still_there(tx, item)
+    now = database.now(tx)
     is_unread = row.fully_read_at is None and row.received_at is None
-    values = {"removed_at": database.now(tx), "listed": False, "changed": version}
-    tx.execute(sa.update(ENTRY).where(ENTRY.c.id == row.id).values(**values))
+    row = receipts.change(tx, row, {"removed_at": now, "listed": False, "changed": version})
     event = "entry.removed_unread" if is_unread else "entry.removed"
-    evidence.record(tx, event, row.id, document=row.document_id, **who, name=row.name, place=item.place)
-    after = _receive_if_due(tx, folder_id, row, "fully read and removed", who, mode)
-    return Removal(after or _item(tx, folder_id, row.id), is_unread)
+    facts = [Fact(event, row.id, row.document_id, {**who, "name": row.name, "place": item.place})]
+    return Removal(_after(tx, row, version, now, facts, "fully read and removed", who), is_unread)
 
 
 def rename(tx: Transaction, folder_id: str, who: dict[str, Any], item: Item, target: str) -> Item:
@@ -48,40 +48,38 @@ def rename(tx: Transaction, folder_id: str, who: dict[str, Any], item: Item, tar
 
     NotFound when another session was faster, or when the target lies under a file.
     """
-    version, mode = receipts.bump(tx, folder_id)
+    version = receipts.bump(tx, folder_id)
     row = _still_there(tx, item)
-    own = f"/{row.area}/{row.name}"
-    if target == own:
-        values: dict[str, Any] = {"path": None, "path_folded": None, "renamed_at": None}
-    else:
+    now = database.now(tx)
+    values: dict[str, Any] = {"path": None, "path_folded": None, "renamed_at": None}
+    if target != f"/{row.area}/{row.name}":
         paths.check_new_file(target)
         _check_free(tx, folder_id, target, moving=row.id)
-        values = {"path": target, "path_folded": names.fold(target), "renamed_at": database.now(tx)}
-    tx.execute(sa.update(ENTRY).where(ENTRY.c.id == row.id).values(**values, changed=version))
-    evidence.record(
-        tx, "entry.renamed", row.id, document=row.document_id, **who, name=row.name, place=item.place, target=target
-    )
-    after = _receive_if_due(tx, folder_id, row, "fully read and renamed", who, mode) if target != own else None
-    return after or _item(tx, folder_id, row.id)
+        values = {"path": target, "path_folded": names.fold(target), "renamed_at": now}
+    row = receipts.change(tx, row, {**values, "changed": version})
+    facts = [
+        Fact("entry.renamed", row.id, row.document_id, {**who, "name": row.name, "place": item.place, "target": target})
+    ]
+    return _after(tx, row, version, now, facts, "fully read and renamed", who)
 
 
 def _still_there(tx: Transaction, item: Item) -> Any:
-    row = tx.execute(sa.select(ENTRY).where(ENTRY.c.id == item.id).with_for_update()).one()
+    row = receipts.entry_row(tx, item.id)
     place = row.path or f"/{row.area}/{row.name}"
     if row.removed_at is not None or row.withdrawn_at is not None or place != item.place:
         raise NotFound(NOT_THERE)
     return row
 
 
-def _receive_if_due(tx: Transaction, folder_id: str, row: Any, how: str, who: dict[str, Any], mode: Any) -> Item | None:
-    fully_read = row.fully_read_at is not None
-    if row.received_at is None and receipts.is_receipt(mode, area=row.area, fully_read=fully_read, out_of_place=True):
-        return receipts.receive(tx, folder_id, row.id, how, who)
-    return None
-
-
-def _item(tx: Transaction, folder_id: str, entry_id: str) -> Item:
-    return items_where(tx, folder_id, ENTRY.c.id == entry_id)[0]
+def _after(
+    tx: Transaction, row: Any, version: int, now: dt.datetime, facts: list[Fact], how: str, who: dict[str, Any]
+) -> Item:
+    """Record what was done, and the receipt if that was what it lacked; the entry now."""
+    if receipts.is_received_now(row):
+        row, more = receipts.receive(tx, row, version, now, how, who)
+        facts += more
+    evidence.record_all(tx, facts)
+    return item_of(row)
 
 
 def _check_free(tx: Transaction, folder_id: str, target: str, moving: str) -> None:
@@ -158,13 +156,14 @@ def folders_with_overdue_renames(tx: Transaction, before: dt.datetime) -> list[s
 
 def return_renamed(tx: Transaction, folder_id: str, before: dt.datetime) -> list[Item]:
     """Give those entries their own names back: whoever renamed them has not read them."""
-    version, _ = receipts.bump(tx, folder_id)
+    version = receipts.bump(tx, folder_id)
     rows = tx.execute(sa.select(ENTRY).where(*_overdue(folder_id, before)).with_for_update()).all()
-    for row in rows:
-        values = {"path": None, "path_folded": None, "renamed_at": None, "changed": version}
-        tx.execute(sa.update(ENTRY).where(ENTRY.c.id == row.id).values(**values))
-        evidence.record(tx, "entry.returned", row.id, document=row.document_id, name=row.name, place=row.path)
-    return items_where(tx, folder_id, ENTRY.c.id.in_([row.id for row in rows]))
+    values = {"path": None, "path_folded": None, "renamed_at": None, "changed": version}
+    returned = [receipts.change(tx, row, values) for row in rows]
+    evidence.record_all(
+        tx, [Fact("entry.returned", row.id, row.document_id, {"name": row.name, "place": row.path}) for row in rows]
+    )
+    return [item_of(row) for row in returned]
 
 
 def _overdue(folder_id: Any, before: dt.datetime) -> tuple[Any, ...]:

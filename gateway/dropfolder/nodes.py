@@ -70,8 +70,9 @@ class Reading:
         except OSError as error:
             log.error("entry.unreadable", entry=self.item.id, sha256=self.item.sha256, cause=str(error))
             raise Unavailable("these bytes cannot be read at the moment; try again") from error
-        self._last = (offset, offset + len(data))
-        ranges.add(self.ranges, *self._last)
+        if data:
+            self._last = (offset, offset + len(data))
+            ranges.add(self.ranges, *self._last)
         return data
 
     def outcome(self, *, is_clean: bool) -> receipts.Read:

@@ -75,6 +75,7 @@ def _row(fact: Fact, at: dt.datetime) -> dict[str, Any]:
 
 def personal(tx: Transaction, kind: str, value: str) -> dict[str, str]:
     """How a record refers to a person's value: `{"id", "sha256"}`; the same value always gets the same id."""
+    value = _text(value).replace("\0", "\\x00")  # PostgreSQL's text cannot hold NUL
     lookup = hashlib.sha256(f"{kind}:{value}".encode()).hexdigest()
     row = tx.exec(select(PersonalValue).where(PersonalValue.lookup == lookup)).first()
     if row is None:
@@ -98,10 +99,12 @@ def _plain(value: Any) -> Any:
         case enum.Enum():
             return value.value
         case str():
-            return value
-        case Decimal():
-            return str(value)
+            return _text(value)
+        case Decimal() if value.is_finite():
+            return format(value, "f")
         case dt.datetime():
+            if value.tzinfo is None:
+                raise TypeError("an instant without a time zone has no canonical form in a record")
             return value.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         case dt.date():
             return value.isoformat()
@@ -110,3 +113,8 @@ def _plain(value: Any) -> Any:
         case list() | tuple():
             return [_plain(item) for item in value]
     raise TypeError(f"{type(value).__name__} has no canonical form in a record")
+
+
+def _text(value: str) -> str:
+    """The same text, with what is no character of Unicode (half of a name from a file system) spelt out."""
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()

@@ -6,6 +6,7 @@ the folder pool; the requests behind it wait. A file that is open when the chann
 """
 
 import asyncio
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import asyncssh
 import structlog
 
 from .sftp_engine import Call, Engine, failure
-from .sftp_packets import Malformed, Request, Splitter
+from .sftp_packets import Malformed, Request, Splitter, Type
 
 if TYPE_CHECKING:
     from .sftp_connection import SftpConnection
@@ -41,7 +42,9 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self._is_reading = True
         self._is_pumping = False
         self._is_at_end = False  # the client will ask nothing more
-        self._is_lost = False
+        self._is_closed = False  # nothing can be sent any more
+        self._has_left = False
+        self.is_open = False
 
     @property
     def is_transferring(self) -> bool:
@@ -52,6 +55,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
 
     def connection_made(self, chan: "asyncssh.SSHServerChannel[bytes]") -> None:
         self._chan = chan
+        self.is_open = True
         # Any byte that has to wait stops the answers; the next one is made when all have gone. So a CLOSE is
         # answered, and its file counted as read, only after the client's window has taken every byte before it.
         chan.set_write_buffer_limits(0, 0)
@@ -95,10 +99,15 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self.pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_lost = True
-        self._requests.clear()
-        if not self._is_busy:
-            self._leave()
+        """What the client asked before it went is done all the same: lftp sends its last CLOSE and is gone.
+
+        But for what comes after bytes that were not taken: nothing may count as read because of it.
+        """
+        if self._is_full or self._is_congested:
+            self._requests.clear()
+        self._requests = deque(itertools.takewhile(lambda request: request.body[0] != Type.READ, self._requests))
+        self._is_closed, self._is_full, self._is_congested = True, False, False
+        self.pump()
 
     # -- answering
 
@@ -137,50 +146,52 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
             asyncio.get_running_loop().call_soon(self.pump)
 
     def _can_answer(self) -> bool:
-        waits = self._is_busy or self._is_full or self._is_congested or self._is_lost
-        return bool(self._requests) and not waits
+        return bool(self._requests) and not (self._is_busy or self._is_full or self._is_congested)
 
     def _steer(self) -> None:
         """Take more requests, fewer, or none any more."""
-        if self._is_lost:
+        waiting, is_idle = len(self._requests), not self._requests and not self._is_busy
+        if self._is_closed:
+            if is_idle:
+                self._leave()
             return
-        waiting = len(self._requests)
         if self._is_reading and waiting > MANY:
             self._is_reading = False
             self._chan.pause_reading()
         elif not self._is_reading and waiting < FEW:
             self._is_reading = True
             self._chan.resume_reading()
-        if self._is_at_end and not self._requests and not self._is_busy and not self._chan.is_closing():
+        if self._is_at_end and is_idle and not self._chan.is_closing():
             self._chan.exit(0)
 
     async def _wait_for(self, call: Call) -> None:
         try:
             answer = self._engine.finish(call, await self._connection.run(call.run))
         except Exception as error:  # noqa: BLE001 - whatever happens, a request has an answer
+            answer = failure(call.request_id, error)
             if not call.request_id:
                 self._give_up("the session could not begin")
-                return
-            answer = failure(call.request_id, error)
-        finally:
-            self._is_busy = False
-        if self._is_lost:
-            self._leave()
-            return
+        self._is_busy = False
         self._write(answer)
         self.pump()
 
     def _write(self, answer: bytes) -> None:
+        if self._is_closed:
+            return
         try:
             self._chan.write(answer)
-        except OSError:  # closed by the client; asyncssh says so in a moment
-            self._is_lost = True
+        except OSError:  # the client has closed it; asyncssh calls connection_lost in a moment
+            self._is_closed = True
+            self._requests.clear()
 
     def _give_up(self, reason: str) -> None:
         log.info("sftp.channel_refused", reason=reason)
         self._requests.clear()
-        self._is_lost = True
-        self._chan.exit(1)
+        if not self._is_closed:
+            self._is_closed = True
+            self._chan.exit(1)
 
     def _leave(self) -> None:
-        self._connection.left(self, self._engine.leave())
+        if not self._has_left:
+            self._has_left = True
+            self._connection.left(self, self._engine.leave())

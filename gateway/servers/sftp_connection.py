@@ -44,6 +44,8 @@ class SftpConnection(asyncssh.SSHServer):
         self._user_name = ""
         self._visit: Visit | None = None
         self._channels: set[SftpChannel] = set()
+        self._abandoned: list[Reading] = []
+        self._is_lost = False
 
     # -- the connection
 
@@ -67,8 +69,10 @@ class SftpConnection(asyncssh.SSHServer):
             return
         self._server.limits.leave(self._ticket)
         self._server.connections.discard(self)
+        self._is_lost = True
+        self._channels = {channel for channel in self._channels if channel.is_open}
         if self._visit is not None:
-            self.spawn(self._record("session", self._visit.end))
+            self._end_if_left()
         elif self._user_name or exc is not None:
             log.info(
                 "login.failed",
@@ -170,12 +174,28 @@ class SftpConnection(asyncssh.SSHServer):
     def left(self, channel: SftpChannel, readings: list[Reading]) -> None:
         """A channel ended with these files open."""
         self._channels.discard(channel)
-        if readings and self._visit is not None:
-            visit = self._visit
+        self._abandoned += readings
+        self._end_if_left()
+
+    def _end_if_left(self) -> None:
+        """Record what was left open and, after the last channel of a lost connection, the session's end."""
+        visit, readings = self._visit, self._abandoned
+        assert visit is not None
+        if self._is_lost and not self._channels:
+            self.spawn(self._record("session", lambda: _end(visit, readings)))
+            self._abandoned = []
+        elif readings:
             self.spawn(self._record("partial read", lambda: visit.abandon(readings)))
+            self._abandoned = []
 
     async def _record(self, what: str, call: Callable[[], None]) -> None:
         try:
             await self.run(call)
         except GatewayError as error:
             log.error("session.not_recorded", what=what, address=self._address, cause=error.message)
+
+
+def _end(visit: Visit, readings: list[Reading]) -> None:
+    if readings:
+        visit.abandon(readings)
+    visit.end()

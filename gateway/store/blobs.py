@@ -60,14 +60,15 @@ class LocalBlobs:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in range(256):  # made once, so that no write has to make and sync a parent
             (self._objects / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(self._objects)
+        for folder in (self._objects, directory, directory.parent):
+            _sync_folder(folder)
         self._clear_scratch()
 
     def put(self, content: bytes) -> Blob:
         """See Blobs.put."""
         temporary = self.scratch()
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
         try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
             with os.fdopen(fd, "wb") as file:
                 file.write(content)
                 file.flush()
@@ -130,9 +131,15 @@ class LocalBlobs:
         return blob
 
     def _clear_scratch(self) -> None:
-        """What a killed process left half written; nothing that is named in a row ever lies here."""
+        """What a killed process left half written; nothing that is named in a row ever lies here.
+
+        Only what is a day old: another process may be at work in the same folder.
+        """
+        yesterday = clock.now().timestamp() - 86_400
         for leftover in self._scratch.iterdir():
-            leftover.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if leftover.stat().st_mtime < yesterday:
+                    leftover.unlink()
 
 
 def check_digest(sha256: str) -> str:

@@ -7,9 +7,11 @@ runs in the caller's thread. A step may be run again after a lost race, so it do
 
 Failures: Unavailable when the database is away or full. When a COMMIT on SQLite fails (ENOSPC, EIO at fsync)
 nothing can be known of the disk any more: the commit is not retried, every later write is refused, and
-`on_failure` is called once so that the daemon ends and is started again.
+`on_failure` is called once so that the daemon ends and is started again. A lock that another program holds is no
+such failure: the steps that waited for it are Unavailable, the next ones are tried.
 """
 
+import contextlib
 import datetime as dt
 import queue
 import threading
@@ -21,7 +23,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlmodel import Session
 
 from .. import clock
@@ -37,6 +40,7 @@ _RETRIED = {
     "40P01",  # deadlock_detected
     "23505",  # unique_violation: another gateway was first; run again, the step sees its row
 }
+_AWAY = (OperationalError, InterfaceError, NoConnection)  # not now: away, locked, or every connection in use
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000")
 
 
@@ -66,7 +70,7 @@ class Database:
         try:
             with Session(self.engine, expire_on_commit=False) as tx:
                 return step(tx)
-        except (OperationalError, InterfaceError) as error:
+        except _AWAY as error:
             raise _unavailable(error) from error
 
     def write(self, step: Callable[[Transaction], T]) -> T:
@@ -77,10 +81,10 @@ class Database:
             try:
                 with Session(self.engine, expire_on_commit=False) as tx, tx.begin():
                     return step(tx)
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) in _RETRIED and attempt < 4:
+            except (DBAPIError, NoConnection) as error:
+                if getattr(_cause(error), "sqlstate", None) in _RETRIED and attempt < 4:
                     continue
-                if isinstance(error, OperationalError | InterfaceError):
+                if isinstance(error, _AWAY):
                     raise _unavailable(error) from error
                 raise
         raise Unavailable("the database kept refusing a transaction; try again")
@@ -94,16 +98,21 @@ class Database:
 
 def make_engine(url: str) -> sa.Engine:
     """An engine whose transactions begin as the writer and the readers need them."""
+    where = "[store.database]"
+    try:
+        address = sa.make_url(url)
+    except (ArgumentError, ValueError):  # its message would repeat a password
+        raise ConfigError(f"{where} is not a database URL", where=where) from None
     if url.startswith("sqlite:///"):
-        if sa.make_url(url).database in (None, "", ":memory:"):
-            raise ConfigError("an in-memory database is not durable: name a file", where="[store.database]")
-        engine = sa.create_engine(url, connect_args={"timeout": 30}, pool_size=8, max_overflow=24)
+        if address.database in (None, "", ":memory:"):
+            raise ConfigError("an in-memory database is not durable: name a file", where=where)
+        engine = sa.create_engine(address, connect_args={"timeout": 30}, pool_size=8, max_overflow=24)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if url.startswith("postgresql+psycopg://"):
-        return sa.create_engine(url, pool_size=8, max_overflow=24, pool_pre_ping=True, pool_timeout=10)
-    raise ConfigError("[store.database] must begin with sqlite:/// or postgresql+psycopg://", where="[store.database]")
+        return sa.create_engine(address, pool_size=8, max_overflow=24, pool_pre_ping=True, pool_timeout=10)
+    raise ConfigError(f"{where} must begin with sqlite:/// or postgresql+psycopg://", where=where)
 
 
 def sqlite_url(path: Path) -> str:
@@ -124,9 +133,13 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 
 
-def _unavailable(error: DBAPIError) -> Unavailable:
-    log.warning("database.unavailable", cause=str(error.orig)[:300])
+def _unavailable(error: SQLAlchemyError) -> Unavailable:
+    log.warning("database.unavailable", cause=str(_cause(error))[:300])
     return Unavailable("the database does not answer; try again")
+
+
+def _cause(error: SQLAlchemyError) -> BaseException:
+    return getattr(error, "orig", None) or error
 
 
 class _Writer:
@@ -140,6 +153,8 @@ class _Writer:
         self._on_failure = on_failure
         self._queue: queue.SimpleQueue[tuple[Callable[[Transaction], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._failed = False
+        self._closed = False
+        self._closing = threading.Lock()  # nothing is queued behind the end
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
         self._thread.start()
 
@@ -147,14 +162,18 @@ class _Writer:
         if threading.current_thread() is self._thread:
             raise RuntimeError("a step must not write through the database again: it would wait for itself")
         future: Future[T] = Future()
-        if self._failed:
-            future.set_exception(Unavailable("the disk failed; the gateway is about to be restarted"))
-        else:
-            self._queue.put((step, future))
+        with self._closing:
+            if not self._closed:
+                self._queue.put((step, future))
+                return future
+        future.set_exception(Unavailable("the gateway is stopping; try again later"))
         return future
 
     def close(self) -> None:
-        self._queue.put(None)
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
@@ -172,17 +191,36 @@ class _Writer:
                 self._commit(steps)
 
     def _commit(self, steps: list[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
+        futures = [future for _, future in steps]
+        if self._failed:
+            _refuse(futures, Unavailable("the disk failed; the gateway is about to be restarted"))
+            return
         done: list[tuple[Future[Any], Any]] = []
         try:
-            with self._engine.connect() as connection, connection.begin() as transaction:
-                for step, future in steps:
-                    self._one(connection, step, future, done)
-                transaction.commit()
+            self._group(steps, done)
         except BaseException as error:  # noqa: BLE001 -- whatever it was, nobody may wait for ever
-            self._fail(error, [future for _, future in steps if not future.done()])
+            self._fail(error, futures)
             return
         for future, result in done:
             future.set_result(result)
+
+    def _group(
+        self, steps: list[tuple[Callable[[Transaction], Any], Future[Any]]], done: list[tuple[Future[Any], Any]]
+    ) -> None:
+        with contextlib.ExitStack() as stack:
+            try:
+                connection = stack.enter_context(self._engine.connect())
+                transaction = connection.begin()
+            except _AWAY as error:  # nothing was begun: the steps may be tried again, the writer goes on
+                _refuse([future for _, future in steps], _unavailable(error))
+                return
+            try:
+                for step, future in steps:
+                    self._one(connection, step, future, done)
+                transaction.commit()
+            except BaseException:
+                connection.invalidate()  # what is left of its transaction must not come back out of the pool
+                raise
 
     def _one(
         self,
@@ -207,6 +245,14 @@ class _Writer:
     def _fail(self, error: BaseException, futures: "list[Future[Any]]") -> None:
         log.error("database.commit_failed", cause=str(error)[:300], steps=len(futures))
         self._failed = True
-        for future in futures:
-            future.set_exception(Unavailable("the disk failed while this was written; it was not kept"))
-        self._on_failure()
+        _refuse(futures, Unavailable("the disk failed while this was written; it was not kept"))
+        try:
+            self._on_failure()
+        except Exception:
+            log.exception("database.failure_not_told")  # the writer goes on refusing, or its callers would hang
+
+
+def _refuse(futures: "list[Future[Any]]", error: Unavailable) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

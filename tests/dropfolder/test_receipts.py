@@ -178,6 +178,7 @@ def test_a_lost_connection_is_no_full_read(world: World, at: Time) -> None:
     reading = visit.ask(visit.open, f"/inbox/{name}")
     reading.read(0, 512)
     reading.read(512, 512)
+    assert reading.read(1024, 512) == b""
     visit.abandon([reading])
     entry = world.entry()
     assert entry.fully_read_at is None

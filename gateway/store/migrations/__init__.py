@@ -4,7 +4,8 @@
 SQLite: also at `serve`, after a copy of the file. Each migration leaves the previous release working.
 """
 
-import shutil
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -81,9 +82,6 @@ def require_newest(url: str) -> None:
 
 def _copy(url: str, revision: str) -> None:
     path = Path(sa.make_url(url).database or "")
-    engine = make_engine(url)
-    with engine.connect() as connection:  # the copy must hold what the write-ahead log holds
-        connection.connection.dbapi_connection.execute("ROLLBACK")  # type: ignore[union-attr]
-        connection.connection.dbapi_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
-    engine.dispose()
-    shutil.copy2(path, path.with_name(f"{path.name}.{revision}.{clock.now():%Y%m%dT%H%M%SZ}.bak"))
+    target = path.with_name(f"{path.name}.{revision}.{clock.now():%Y%m%dT%H%M%SZ}.bak")
+    with contextlib.closing(sqlite3.connect(path)) as now, contextlib.closing(sqlite3.connect(target)) as copy:
+        now.backup(copy)  # with what the write-ahead log holds, in one transaction

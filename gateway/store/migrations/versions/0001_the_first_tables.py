@@ -666,6 +666,12 @@ def _make_insert_only() -> None:
             f"CREATE TRIGGER evidence_record_no_{what.lower()} BEFORE {what} ON evidence_record "
             "BEGIN SELECT RAISE(ABORT, 'evidence is insert-only'); END"
         )
+    # INSERT OR REPLACE deletes without firing a DELETE trigger.
+    op.execute(
+        "CREATE TRIGGER evidence_record_no_replace BEFORE INSERT ON evidence_record "
+        "WHEN EXISTS (SELECT 1 FROM evidence_record WHERE id = NEW.id) "
+        "BEGIN SELECT RAISE(ABORT, 'evidence is insert-only'); END"
+    )
 
 
 def downgrade() -> None:

@@ -1,0 +1,474 @@
+"""The listener: who comes in, who does not, what they may ask SSH for, and how it ends."""
+
+import asyncio
+import datetime as dt
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
+
+from gateway import clock
+from gateway.config import SftpSettings
+from gateway.domain.folders import Folder, SshKey
+from gateway.domain.parties import Client
+from gateway.dropfolder.visit import Visit
+from gateway.errors import ConfigError, Unavailable
+from gateway.pools import ThreadPool
+from gateway.servers import sftp_connection, sftpd
+from gateway.servers.sftp_packets import Type
+from gateway.servers.sftpd import SftpServer
+from tests.dropfolder.world import World
+from tests.servers.sftp_world import Listener, Raw, eventually, handle, listening, request, u32, u64
+from tests.servers.test_sftp_protocol import s
+
+REFUSED = (asyncssh.PermissionDenied, asyncssh.ConnectionLost, asyncssh.DisconnectError, ConnectionError)
+
+
+async def refusal(listener: Listener, **options: Any) -> list[Any]:
+    """Try to log in, fail, and the reasons that the log gives."""
+    with capture_logs() as logs:
+        with pytest.raises(REFUSED):
+            async with listener.connect(**options):
+                pass
+        await eventually(lambda: any(entry["event"] == "login.failed" for entry in logs))
+    (failed,) = [entry for entry in logs if entry["event"] == "login.failed"]
+    return [reason.split()[0] for reason in failed["reasons"]]
+
+
+def test_a_refused_log_in_says_why_in_the_log_alone(world: World, tmp_path: Path) -> None:
+    """Unknown user, unknown key, revoked, expired, disabled: one and the same answer for the client."""
+    past = clock.now() - dt.timedelta(seconds=1)
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            other = asyncssh.generate_private_key("ssh-ed25519")
+            assert await refusal(listener, username="nobody") == ["unknown_user"]
+            assert await refusal(listener, client_keys=[other]) == ["unknown_key"]
+            for name in ("a b", "../acme", "acme' OR '1", "x" * 65, "é"):
+                assert await refusal(listener, username=name) == ["user_name_format"]
+            for table, row, column, reason in (
+                (SshKey, world.key.id, "expires_at", "key_expired"),
+                (SshKey, world.key.id, "revoked_at", "key_revoked"),
+                (Folder, world.folder.id, "disabled_at", "folder_disabled"),
+                (Client, world.client.id, "disabled_at", "client_disabled"),
+            ):
+                world.set(table, row, **{column: past})
+                assert await refusal(listener) == [reason]
+                world.set(table, row, **{column: None})
+            async with listener.sftp() as sftp:
+                assert await sftp.listdir("inbox") == []
+
+    asyncio.run(main())
+
+
+def test_a_password_is_never_asked_for(world: World, tmp_path: Path) -> None:
+    """Nor keyboard-interactive, nor host-based: keys alone."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            with pytest.raises(asyncssh.PermissionDenied):
+                async with listener.connect(client_keys=None, password="x", kbdint_auth=True):
+                    pass
+            methods = await asyncssh.get_server_auth_methods("127.0.0.1", listener.port, username="acme", config=None)
+            assert methods == ["publickey"]
+
+    asyncio.run(main())
+
+
+def test_an_agent_may_offer_many_keys_but_not_for_ever(world: World, tmp_path: Path) -> None:
+    """OpenSSH gives up after six; here the seventh may be the right one, the thirtieth is a guess."""
+    others = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(sftp_connection.KEYS_TRIED + 1)]
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            async with listener.sftp(client_keys=[*others[:10], listener.key]) as sftp:
+                assert await sftp.listdir("inbox") == []
+            with pytest.raises(REFUSED):
+                async with listener.connect(client_keys=[*others, listener.key]):
+                    pass
+
+    asyncio.run(main())
+
+
+def test_two_keys_are_valid_at_once(world: World, tmp_path: Path) -> None:
+    """A key is rotated without a night in between; the session's record says which one it was."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            second = asyncssh.generate_private_key("ssh-rsa", key_size=2048)
+            row = SshKey(
+                folder_id=world.folder.id, fingerprint=second.get_fingerprint(), public_key="ssh-rsa AAAA", label="new",
+                created_by="test", created_at=clock.now(),
+            )  # fmt: skip
+            world.add(row)
+            async with listener.sftp(), listener.sftp(client_keys=[second]) as sftp:
+                await sftp.listdir("inbox")
+            await eventually(lambda: all(session.ended_at for session in world.sessions()))
+            assert {session.key_id for session in world.sessions()} == {world.key.id, row.id}
+            used = world.db.read(lambda tx: tx.execute(sa.select(SshKey.last_used_at)).scalars().all())  # type: ignore[call-overload]
+            assert all(used)
+
+    asyncio.run(main())
+
+
+def test_a_revoked_key_ends_its_open_sessions(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within seconds, whatever they are doing; others go on."""
+    monkeypatch.setattr(sftpd, "SWEEP_SECONDS", 0.1)
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener, listener.connect() as connection:
+            await Raw.open(connection)
+            world.set(SshKey, world.key.id, revoked_at=clock.now())
+            await asyncio.wait_for(connection.wait_closed(), 10)
+            await eventually(lambda: not listener.server.connections)
+
+    asyncio.run(main())
+
+
+def test_the_sweep_survives_an_absent_database(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tries again; sessions are not ended for it."""
+    monkeypatch.setattr(sftpd, "SWEEP_SECONDS", 0.05)
+    read = world.db.read
+
+    def away(_step: object) -> None:
+        raise Unavailable("away")
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener, listener.sftp() as sftp:
+            monkeypatch.setattr(world.db, "read", away)
+            await asyncio.sleep(0.3)
+            monkeypatch.setattr(world.db, "read", read)
+            assert await sftp.listdir("inbox") == []
+            world.set(SshKey, world.key.id, revoked_at=clock.now())
+            await eventually(lambda: not listener.server.connections)
+
+    asyncio.run(main())
+
+
+def test_an_idle_session_is_closed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifteen minutes without a request; one request starts them again."""
+    passed = 0.0
+    real = clock.monotonic
+    monkeypatch.setattr(clock, "monotonic", lambda: real() + passed)
+
+    async def main() -> None:
+        nonlocal passed
+        async with listening(world, tmp_path, idle_minutes=15) as listener, listener.sftp() as sftp:
+            await sftp.listdir("inbox")
+            passed = 14 * 60
+            await listener.server.sweep()
+            await sftp.listdir("inbox")
+            passed = 28 * 60
+            await listener.server.sweep()
+            await sftp.listdir("inbox")
+            passed = 44 * 60
+            await listener.server.sweep()
+            await eventually(lambda: not listener.server.connections)
+
+    asyncio.run(main())
+
+
+def test_who_does_not_log_in_is_closed(world: World, tmp_path: Path) -> None:
+    """A socket that says nothing must not hold a place."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path, login_seconds=1) as listener:
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            assert (await reader.readline()).startswith(b"SSH-2.0-gateway")
+            assert await asyncio.wait_for(reader.read(), 5) is not None
+            writer.close()
+            await eventually(lambda: not listener.server.connections)
+
+    asyncio.run(main())
+
+
+def test_idle_connections_of_one_address_do_not_shut_it_out_once_logged_in(world: World, tmp_path: Path) -> None:
+    """The limit before log-in counts those that wait, not those that work."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path, connections_before_login_per_source=2) as listener:
+            async with listener.sftp(), listener.sftp(), listener.sftp() as sftp:
+                waiting = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(2)]
+                for reader, _ in waiting:
+                    await reader.readline()
+                reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+                assert await reader.read() == b""
+                assert await sftp.listdir("inbox") == []
+                for w in [writer, *(w for _, w in waiting)]:
+                    w.close()
+            await eventually(lambda: not listener.server.connections)
+            async with listener.sftp() as sftp:
+                assert await sftp.listdir("inbox") == []
+
+    asyncio.run(main())
+
+
+def test_a_client_has_its_number_of_connections(world: World, tmp_path: Path) -> None:
+    """The next one is told why; a place that is given back can be taken."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path, connections_per_client=2) as listener, listener.sftp():
+            async with listener.sftp():
+                with pytest.raises((asyncssh.DisconnectError, asyncssh.ChannelOpenError), match=r"too many|closed"):
+                    async with listener.sftp():
+                        pass
+            await eventually(lambda: len(listener.server.connections) == 1)
+            async with listener.sftp() as sftp:
+                assert await sftp.listdir("inbox") == []
+
+    asyncio.run(main())
+
+
+def test_channels_of_a_connection_have_a_limit_and_come_back(world: World, tmp_path: Path) -> None:
+    """Ten at once; a client that opens one a file on a connection held for hours is not cut off at the eleventh."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener, listener.connect() as connection:
+            for _ in range(3):
+                clients = [await connection.start_sftp_client() for _ in range(sftp_connection.CHANNELS)]
+                with pytest.raises(asyncssh.ChannelOpenError):
+                    await connection.start_sftp_client()
+                for client in clients:
+                    client.exit()
+                    await client.wait_closed()
+                (served,) = listener.server.connections
+                await eventually(lambda served=served: not served._channels)  # type: ignore[misc]
+            assert len(world.sessions()) == 1
+
+    asyncio.run(main())
+
+
+def test_nothing_but_sftp_is_served(world: World, tmp_path: Path) -> None:
+    """No shell, no command, no terminal, no forwarding in any direction, no other subsystem."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener, listener.connect() as connection:
+            for options in ({}, {"command": "id"}, {"command": "/bin/sh -c id"}, {"subsystem": "netconf"}):
+                with pytest.raises(asyncssh.ChannelOpenError):
+                    await connection.create_process(**options)
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await connection.create_process(subsystem="sftp", term_type="xterm", request_pty="force")
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await connection.open_connection("127.0.0.1", listener.port)
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await connection.open_unix_connection("/run/x")
+            with pytest.raises(asyncssh.ChannelListenError):
+                await connection.forward_remote_port("127.0.0.1", 0, "127.0.0.1", 1)
+            with pytest.raises(asyncssh.ChannelListenError):
+                await connection.forward_remote_path("/tmp/x", "/tmp/y")
+            async with connection.start_sftp_client() as sftp:
+                assert await sftp.listdir("inbox") == []
+
+    asyncio.run(main())
+
+
+def test_the_old_scp_is_told_what_to_use(world: World, tmp_path: Path) -> None:
+    """Its user otherwise sees "connection closed" and calls us."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener, listener.connect() as connection:
+            result = await connection.run("scp -f inbox/x")
+            assert result.exit_status == 1
+            assert "sftp" in str(result.stderr)
+
+    asyncio.run(main())
+
+
+def test_a_channel_ends_with_status_0(world: World, tmp_path: Path) -> None:
+    """scp in SFTP mode copies everything and then reports failure without it."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener, listener.connect() as connection:
+            process = await connection.create_process(subsystem="sftp", encoding=None)
+            process.stdin.write(b"\0\0\0\5\1\0\0\0\3")
+            await process.stdout.read(20)
+            process.stdin.write_eof()
+            assert (await process.wait()).exit_status == 0
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_is_lost_leaves_a_partial_read(world: World, tmp_path: Path) -> None:
+    """Closing is not completing: every byte was given out, and still nobody closed the file."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            (name,) = listener.publish(b"x" * 1000)
+            connection = await listener.connect()
+            raw = await Raw.open(connection)
+            file = handle(await raw.ask(Type.OPEN, s(f"/inbox/{name}"), u32(1), u32(0)))
+            await raw.ask(Type.READ, file, u64(0), u32(600))
+            await raw.ask(Type.READ, file, u64(600), u32(600))
+            connection.abort()
+            await eventually(lambda: bool(world.bodies("session.ended")))
+        assert world.entry().read_ranges == [[0, 600]]
+        assert world.entry().fully_read_at is None
+        assert world.bodies("entry.read")[0]["facts"]["closed_cleanly"] is False
+
+    asyncio.run(main())
+
+
+def test_a_session_is_recorded_with_what_the_client_called_itself(world: World, tmp_path: Path) -> None:
+    """Which program, which algorithms, from where: what is needed when it goes wrong."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            async with listener.sftp(client_version="Erp_7.1") as sftp:
+                await sftp.listdir("inbox")
+            await eventually(lambda: bool(world.sessions() and world.sessions()[0].ended_at))
+
+    asyncio.run(main())
+    (session,) = world.sessions()
+    assert session.banner == "Erp_7.1"
+    assert "aes" in session.algorithms or "chacha20" in session.algorithms
+    assert session.address_id
+
+
+def test_a_drain_lets_a_transfer_finish(world: World, tmp_path: Path) -> None:
+    """SIGTERM: who transfers nothing goes at once, nobody new comes, the open file is read to its end."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            (name,) = listener.publish(b"x" * 1000)
+            idle = await listener.connect()
+            busy = await listener.connect()
+            await Raw.open(idle)
+            raw = await Raw.open(busy)
+            file = handle(await raw.ask(Type.OPEN, s(f"/inbox/{name}"), u32(1), u32(0)))
+            drain = asyncio.create_task(listener.server.drain(10))
+            await asyncio.wait_for(idle.wait_closed(), 5)
+            with pytest.raises(OSError, match=r"refused|Connect"):
+                await listener.connect()
+            assert len((await raw.ask(Type.READ, file, u64(0), u32(1000)))[9:]) == 1000
+            assert not drain.done()
+            await raw.ask(Type.CLOSE, file)
+            await asyncio.wait_for(drain, 5)
+            await asyncio.wait_for(busy.wait_closed(), 5)
+            assert world.entry().fully_read_at is not None
+
+    asyncio.run(main())
+
+
+def test_a_drain_ends_at_its_grace_time(world: World, tmp_path: Path) -> None:
+    """A client that holds a file for ever does not hold the stop; what it read is recorded before it ends."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            (name,) = listener.publish(b"x" * 1000)
+            connection = await listener.connect()
+            raw = await Raw.open(connection)
+            handle(await raw.ask(Type.OPEN, s(f"/inbox/{name}"), u32(1), u32(0)))
+            await asyncio.wait_for(listener.server.drain(0.3), 5)
+            await listener.server.close()
+            assert len(world.bodies("entry.read")) == 1
+            assert len(world.bodies("session.ended")) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1:x", "192.0.2.1:0"])
+def test_an_address_that_cannot_be_used_is_named(world: World, tmp_path: Path, listen: str) -> None:
+    """At start, with the key to change."""
+
+    async def main() -> None:
+        pool = ThreadPool("folder", 1)
+        server = SftpServer(SftpSettings(listen=listen), world.folders, pool, tmp_path)
+        with pytest.raises(ConfigError, match=r"sftp\.listen"):
+            await server.start()
+        pool.close()
+
+    asyncio.run(main())
+
+
+def test_ssh_audit_finds_no_failure(world: World, tmp_path: Path) -> None:
+    """No broken or weak algorithm is offered; its exit status is 3 for a failure, 2 for a warning."""
+
+    async def main() -> tuple[int, str]:
+        async with listening(world, tmp_path) as listener:
+            audit = [sys.executable, "-m", "ssh_audit", "-n", "--skip-rate-test", "-p", str(listener.port), "127.0.0.1"]
+            process = await asyncio.create_subprocess_exec(
+                *audit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path, env={"HOME": str(tmp_path)}
+            )
+            output, _ = await asyncio.wait_for(process.communicate(), 60)
+            assert process.returncode is not None
+            return process.returncode, output.decode()
+
+    code, output = asyncio.run(main())
+    assert "(kex)" in output
+    assert "[fail]" not in output, output
+    assert code in (0, 2), output
+
+
+def test_what_was_asked_before_the_client_went_is_done(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lftp sends its last CLOSE and is gone; sent behind an answer that still waits, it counts all the same."""
+    begin = threading.Event()
+    shown = Visit.record_shown
+
+    def slow(visit: Visit) -> None:
+        begin.wait(10)
+        shown(visit)
+
+    monkeypatch.setattr(Visit, "record_shown", slow)
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            (name,) = listener.publish(b"x" * 1000)
+            connection = await listener.connect()
+            raw = await Raw.open(connection)
+            directory = handle(await raw.ask(Type.OPENDIR, s("/inbox")))
+            await raw.ask(Type.READDIR, directory)
+            file = handle(await raw.ask(Type.OPEN, s(f"/inbox/{name}"), u32(1), u32(0)))
+            assert len((await raw.ask(Type.READ, file, u64(0), u32(1000)))[9:]) == 1000
+            raw.send(
+                request(Type.CLOSE, directory), request(Type.CLOSE, file), request(Type.REMOVE, s(f"/inbox/{name}"))
+            )
+            await asyncio.sleep(0.3)
+            connection.abort()
+            await eventually(lambda: not listener.server.connections)
+            begin.set()
+            await eventually(lambda: bool(world.bodies("session.ended")))
+        assert world.entry().received_at is not None
+        assert world.events()[-4:] == ["entry.removed", "entry.received", "delivery.received", "session.ended"]
+
+    asyncio.run(main())
+
+
+def test_a_read_that_was_not_answered_is_none(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """READ and CLOSE behind a waiting answer, and the client goes: nothing was read, nothing is received."""
+    begin = threading.Event()
+    shown = Visit.record_shown
+
+    def slow(visit: Visit) -> None:
+        begin.wait(10)
+        shown(visit)
+
+    monkeypatch.setattr(Visit, "record_shown", slow)
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            (name,) = listener.publish(b"x" * 1000)
+            connection = await listener.connect()
+            raw = await Raw.open(connection)
+            directory = handle(await raw.ask(Type.OPENDIR, s("/inbox")))
+            await raw.ask(Type.READDIR, directory)
+            file = handle(await raw.ask(Type.OPEN, s(f"/inbox/{name}"), u32(1), u32(0)))
+            raw.send(
+                request(Type.CLOSE, directory), request(Type.READ, file, u64(0), u32(1000)), request(Type.CLOSE, file)
+            )
+            await asyncio.sleep(0.3)
+            connection.abort()
+            await eventually(lambda: not listener.server.connections)
+            begin.set()
+            await eventually(lambda: bool(world.bodies("session.ended")))
+        assert world.entry().fully_read_at is None
+        assert world.bodies("entry.read")[0]["facts"]["bytes"] == 0
+
+    asyncio.run(main())
