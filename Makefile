@@ -47,13 +47,11 @@ demo: $(VENV)/.runtime
 	$(COMPILE)
 	$(BIN)/gateway demo $(if $(ONCE),--once) $(if $(DIR),--dir '$(DIR)') $(if $(RELAY),--relay '$(RELAY)')
 
-# Not part of `make test` yet: the crash loop runs in `make soak`; the interleavings' last check is still being worked on.
-UNFINISHED := --ignore=tests/crash --ignore=tests/dropfolder/test_interleavings.py
 # A peer that is not here is skipped by name: test-peers is where it must be.
 test: export PEERS ?= optional
 test: $(VENV)/.dev
 	$(COMPILE)
-	$(PYTEST) -n 2 --dist worksteal --ignore=tests/peers $(UNFINISHED) $(TESTS)
+	$(PYTEST) -n 2 --dist worksteal --ignore=tests/peers $(TESTS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

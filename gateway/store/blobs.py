@@ -133,13 +133,10 @@ class LocalBlobs:
     def _clear_scratch(self) -> None:
         """What a killed process left half written; nothing that is named in a row ever lies here.
 
-        Only what is a day old: another process may be at work in the same folder.
+        Whoever opens the store holds the state directory's lock (store/state.py): nobody else is at work in it.
         """
-        yesterday = clock.now().timestamp() - 86_400
         for leftover in self._scratch.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if leftover.stat().st_mtime < yesterday:
-                    leftover.unlink()
+            leftover.unlink(missing_ok=True)
 
 
 def check_digest(sha256: str) -> str:

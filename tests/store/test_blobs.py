@@ -21,7 +21,6 @@ from gateway.store.blobs import Blob, LocalBlobs
 
 BYTES = b"one invoice"
 DIGEST = hashlib.sha256(BYTES).hexdigest()
-DAY = 86_400
 
 
 def _leftovers(blobs: LocalBlobs) -> list[Path]:
@@ -122,17 +121,13 @@ def test_removing_forgets_the_bytes_and_can_be_repeated(blobs: LocalBlobs) -> No
     assert blobs.put(BYTES).sha256 == DIGEST
 
 
-def test_a_restart_finds_what_was_kept_and_clears_old_leftovers_only(tmp_path: Path) -> None:
-    """Another process (a command, a second start by mistake) may have its scratch files there just now."""
-    blobs = LocalBlobs(tmp_path / "blobs")
-    blobs.put(BYTES)
-    old, young = blobs.scratch(), blobs.scratch()
-    for path in (old, young):
-        path.write_bytes(b"half")
-    os.utime(old, (old.stat().st_mtime - 2 * DAY,) * 2)
-    again = LocalBlobs(tmp_path / "blobs")
-    assert store.read(again, DIGEST) == BYTES
-    assert _leftovers(again) == [young]
+def test_what_a_killed_process_left_half_written_is_cleared_at_the_next_start(tmp_path: Path) -> None:
+    """The lock on the state directory says that nobody else is at work there; what is kept stays."""
+    blobs = LocalBlobs(tmp_path)
+    blob = blobs.put(BYTES)
+    blobs.scratch().write_bytes(BYTES)
+    assert _leftovers(LocalBlobs(tmp_path)) == []
+    assert store.read(blobs, blob.sha256) == BYTES
 
 
 def test_free_space_is_a_percentage(blobs: LocalBlobs) -> None:
