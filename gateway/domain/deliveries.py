@@ -58,6 +58,7 @@ class Delivery(SQLModel, table=True):
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
         ),
+        sa.Index("ix_delivery_state", "state", "id"),
         sa.Index("ix_delivery_client_state", "client_id", "state", "id"),
     )
 

@@ -66,6 +66,7 @@ class Document(SQLModel, table=True):
 
     __table_args__ = (
         sa.Index("ix_document_search", "client_id", "contract_id", sa.text("issue_date DESC"), sa.text("id DESC")),
+        sa.Index("ix_document_state", "state", "id"),
         sa.Index(
             "ix_document_to_seal",
             "due_at",

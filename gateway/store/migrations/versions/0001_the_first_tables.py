@@ -644,6 +644,8 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_folder_event_entry_id"), "folder_event", ["entry_id"], unique=False)
 
+    op.create_index("ix_document_state", "document", ["state", "id"])
+    op.create_index("ix_delivery_state", "delivery", ["state", "id"])
     op.create_index(
         "ix_document_search", "document", ["client_id", "contract_id", sa.text("issue_date DESC"), sa.text("id DESC")]
     )
