@@ -23,7 +23,9 @@ from gateway.store.database import Database, sqlite_url
 from tests import cluster, peers
 
 # Two busy cores: an example's time says nothing. A failure prints what repeats it.
-hypothesis.settings.register_profile("gateway", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "gateway", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("gateway")
 
 

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import clock
+from gateway.clock import ID_LENGTH
 from gateway.domain.identifiers import mail_address
 from gateway.errors import ConfigError
 from gateway.mail import verp
 
 CURRENT, PREVIOUS, FOREIGN = b"c" * 32, b"p" * 32, b"f" * 32
-deliveries = st.builds(lambda: clock.new_id("dlv"))
+IDENTIFIER_LETTERS, TOKEN_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz", "abcdefghijklmnopqrstuvwxyz234567"
+deliveries = st.text(IDENTIFIER_LETTERS, min_size=ID_LENGTH, max_size=ID_LENGTH).map("dlv_".__add__)
 secrets = st.binary(min_size=32, max_size=64)
 
 
@@ -25,20 +27,20 @@ def test_an_address_names_the_delivery_it_was_made_for(delivery: str, secret: by
     assert len(address.partition("@")[0]) <= 64
 
 
-@given(deliveries, st.randoms())
-def test_case_does_not_matter(delivery: str, chance: object) -> None:
+@given(deliveries)
+def test_case_does_not_matter(delivery: str) -> None:
     """Relays on the way back change it."""
     address = verp.sender(delivery, CURRENT, "gateway.example")
     mixed = "".join(c.upper() if i % 2 else c for i, c in enumerate(address))
     assert verp.read(mixed, [CURRENT]) == verp.read(address.upper(), [CURRENT]) == delivery
 
 
-@given(deliveries, st.data())
-def test_one_changed_character_is_found(delivery: str, data: st.DataObject) -> None:
+@given(deliveries, st.integers(2, 43), st.integers(1, 31))
+def test_one_changed_character_is_found(delivery: str, position: int, steps: int) -> None:
     """A forged bounce changes nothing: neither another delivery's identifier nor a guessed token passes."""
     address = verp.sender(delivery, CURRENT, "gateway.example")
-    position = data.draw(st.integers(2, 43))
-    other = data.draw(st.sampled_from("abcdefghjkmnpqrstvwxyz0123456789").filter(lambda c: c != address[position]))
+    letters = IDENTIFIER_LETTERS if position < 2 + ID_LENGTH else TOKEN_LETTERS
+    other = letters[(letters.index(address[position]) + steps) % len(letters)]
     assert verp.read(address[:position] + other + address[position + 1 :], [CURRENT, PREVIOUS]) is None
 
 
