@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from . import __version__, config
+from . import __version__
 from .commands import parties, queue, show, tokens
 from .commands import submit as submitting
 from .commands.options import AsJson, call, config_path, refuse_root, settings
-from .commands.reach import Api
+from .commands.reach import Api, named
 from .errors import Conflict, GatewayError
 
 # Commands import what they need when they run: `gateway --help` and calls of a running daemon stay quick.
@@ -50,7 +49,10 @@ def _version(wanted: bool) -> None:
 def _options(
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="Settings file. Else config/gateway.toml, then /etc/gateway/gateway.toml."),
+        # Whether it can be read is said as of any other file: 1, not 2.
+        typer.Option(
+            "--config", readable=False, help="Settings file. Else config/gateway.toml, then /etc/gateway/gateway.toml."
+        ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
@@ -64,7 +66,7 @@ def serve(context: typer.Context) -> None:
     """Run the daemon until SIGTERM."""
     import uvloop
 
-    from . import daemon
+    from . import config, daemon
 
     refuse_root("gateway serve")
     uvloop.run(daemon.serve(config.find(config_path(context))))
@@ -93,6 +95,7 @@ def init(
     ] = False,
 ) -> None:
     """Write an annotated settings file and make the state directory."""
+    from . import config
     from .commands import init as setup
 
     path = config_path(context) or config.DEFAULT_PATHS[0]
@@ -134,17 +137,17 @@ def migrate(context: typer.Context) -> None:
 @app.command()
 def submit(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(help="PDFs, or directories of them; X.pdf.json goes with X.pdf.")],
+    files: Annotated[
+        list[Path], typer.Argument(readable=False, help="PDFs, or directories of them; X.pdf.json goes with X.pdf.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Hand in documents; 1 if any was not taken."""
     wanted = submitting.gather(files)
 
     async def act(api: Api) -> list[submitting.Result]:
-        columns = (TextColumn("handing in"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=show.console(stderr=True), transient=True) as progress:
-            task = progress.add_task("", total=len(wanted))
-            return await submitting.submit(api, wanted, lambda: progress.advance(task))
+        with show.progress("handing in", len(wanted)) as advance:
+            return await submitting.submit(api, wanted, advance)
 
     results = call(context, act)
     show.results(results, as_json)
@@ -167,13 +170,15 @@ def explain(
 
     async def act(api: Api) -> list[Any]:
         if number.startswith("doc_"):
-            return [await api.get(f"/documents/{number}/explain")]
+            return [await api.get(f"/documents/{named(number)}/explain")]
         found = await api.every("/documents", number=number)
         return [await api.get(f"/documents/{one['id']}/explain") for one in found]
 
     lives = call(context, act)
     if not lives:
-        raise GatewayError(f"no document has the number {number}")
+        raise GatewayError(
+            f"no document has the number {number}; a refused one is not kept, and whoever handed it in was told why"
+        )
     show.lives(lives, as_json)
 
 

@@ -6,6 +6,7 @@ file from these classes; config/gateway.toml is that text, and a test holds the 
 """
 
 import datetime as dt
+import difflib
 import json
 import os
 import tomllib
@@ -23,7 +24,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from .errors import ConfigError
 
 DEFAULT_PATHS = (Path("config/gateway.toml"), Path("/etc/gateway/gateway.toml"))
-
+_MOST = 1_000_000
 
 _folder: ContextVar[Path] = ContextVar("folder", default=Path())  # of the file being read
 
@@ -40,6 +41,14 @@ class Section(BaseModel):
     """One table of the file; its docstring is the table's heading in the example."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @pydantic.field_validator("*")
+    @classmethod
+    def _within_reason(cls, value: Any) -> Any:
+        """A time or a size beyond this overflows somewhere else, in a running daemon."""
+        if isinstance(value, int | float) and value > _MOST:
+            raise ValueError(f"must be at most {_MOST}")
+        return value
 
 
 class IssuerSettings(Section):
@@ -83,6 +92,13 @@ class StoreSettings(Section):
     free_space_floor_percent: float = Field(
         5.0, ge=0, lt=100, description="Below this much free disk the intake answers: try again later."
     )
+
+    @pydantic.field_validator("database")
+    @classmethod
+    def _one_file_from_everywhere(cls, value: str) -> str:
+        if value.startswith("sqlite") and not value.startswith("sqlite:////"):
+            raise ValueError("a SQLite file has an absolute path here: sqlite:////var/lib/…")
+        return value
 
 
 class HttpSettings(Section):
@@ -140,7 +156,7 @@ class SealSettings(Section):
     """[seal] The electronic seal (PAdES) on originals and platform copies."""
 
     certificate: OptionalFilePath = Field(
-        None, description="PKCS#12 file with key, certificate and chain. None: documents wait."
+        None, description="PKCS#12 file with key, certificate and chain. Empty: documents wait."
     )
     password_file: OptionalFilePath = Field(None, description="File with its password; mode 0600.")
     level: Literal["B-B", "B-T"] = Field("B-B", description="B-T needs timestamp_url; nothing is sealed below this.")
@@ -175,13 +191,15 @@ class MailSettings(Section):
     relay_tls: Literal["required", "off"] = Field(
         "required", description="STARTTLS, certificate verified. off is allowed on loopback only."
     )
-    relay_ca: OptionalFilePath = Field(None, description="PEM roots for the relay; None: the system's.")
+    relay_ca: OptionalFilePath = Field(None, description="PEM roots for the relay; empty: the system's.")
     username: str = Field("", description="AUTH user; empty: no AUTH.")
     relay_password_file: OptionalFilePath = Field(None, description="File with the AUTH password; mode 0600.")
     hello_name: str = Field("", description="EHLO name; empty: the return path's domain.")
     max_attachment_megabytes: float = Field(7.0, gt=0, description="Over this, a document is not mailed: held.")
     connections: int = Field(5, gt=0, description="Messages on their way at once.")
-    keep_message_days: int = Field(30, ge=0, description="A composed message is kept this long after its final state.")
+    keep_message_days: int = Field(
+        30, ge=0, le=36_500, description="A composed message is kept this long after its final state."
+    )
 
 
 class DeliverySettings(Section):
@@ -210,6 +228,12 @@ class FolderSettings(Section):
     linger_minutes: float = Field(60.0, ge=0, description="A received name can still be opened for this long.")
     rename_return_hours: float = Field(
         24.0, gt=0, description="Renamed but not fully read within this: back under its own name."
+    )
+    inbox_days: float = Field(
+        90.0,
+        gt=0,
+        le=36_500,
+        description="What is not received by then leaves the inbox, with an alert; the archive keeps it.",
     )
     directories: int = Field(100, ge=0, description="Folders that one client may make under its inbox.")
 
@@ -262,7 +286,7 @@ def find(path: Path | None) -> Path:
     """The file that `--config` names, else the first of DEFAULT_PATHS that exists; ConfigError when there is none."""
     candidates = (path,) if path is not None else DEFAULT_PATHS
     for candidate in candidates:
-        if candidate.is_file():
+        if candidate.exists():
             return candidate
     raise ConfigError(
         f"no configuration file at {' nor '.join(map(str, candidates))}: `gateway init` writes one", where="--config"
@@ -273,8 +297,10 @@ def load(path: Path) -> Settings:
     """The settings of a file; ConfigError says which key is wrong, what it holds and what it may hold."""
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}", where=str(path)) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", where=str(path)) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}", where=str(path)) from None
     _refuse_unknown_sections()
     token = _folder.set(path.absolute().parent)
     try:
@@ -298,11 +324,27 @@ def _refuse_unknown_sections() -> None:
 
 
 def _problem(error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        return "no such setting"
+    kind, place = error["type"], error["loc"]
+    if kind == "extra_forbidden":
+        return f"no such setting{_near(place)}"
+    if kind == "model_type":
+        return f"is a section: write [{place[0]}] on a line of its own, and its keys below"
+    if kind == "tuple_type":
+        message = 'should be a list, such as ["…", "…"]'
+    else:
+        message = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "should")
     # The URLs of the stores may hold a password: they are not repeated.
-    quiet = isinstance(error["input"], dict) or not {"database", "blobs"}.isdisjoint(error["loc"])
-    return str(error["msg"]) if quiet else f"{error['msg']} (it holds {error['input']!r})"
+    quiet = isinstance(error["input"], dict) or not {"database", "blobs"}.isdisjoint(place)
+    return message if quiet else f"{message} (it holds {error['input']!r})"
+
+
+def _near(place: tuple[Any, ...]) -> str:
+    """The setting that was probably meant by a misspelt one."""
+    known: Any = Settings.model_fields
+    if len(place) > 1:
+        known = known[place[0]].annotation.model_fields
+    meant = difflib.get_close_matches(str(place[-1]), known, 1)
+    return f"; {meant[0]} was meant?" if meant else ""
 
 
 def example() -> str:

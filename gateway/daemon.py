@@ -19,7 +19,7 @@ import structlog
 
 from . import clock, config, log, notify
 from .config import Settings
-from .delivery import outbox
+from .delivery import outbox, plan
 from .delivery.attempt import MailWorker, forget_messages
 from .delivery.publish import Publisher
 from .dropfolder.folders import DropFolders
@@ -97,7 +97,7 @@ async def open_core(settings: Settings, on_failure: Callable[[], None] = lambda:
         db = Database.open(url, on_failure)
         stack.callback(db.close)
         blobs = open_blobs(settings)
-        work, mail = ThreadPool("work", 8, 10_000), ThreadPool("mail", 4, 1000)
+        work, mail = ThreadPool("work", 4, 10_000), ThreadPool("mail", 4, 1000)
         web = ThreadPool("web", settings.http.threads, settings.http.queue)
         folder = ThreadPool("folder", settings.sftp.threads, 10_000)
         for pool in (work, mail, web, folder):
@@ -219,6 +219,7 @@ class _Daemon:
             for worker in self._workers:
                 tasks.create_task(worker.run(self._stop), name=worker.name)
             tasks.create_task(self._watchdog(), name="watchdog")
+            tasks.create_task(self._start_processes(), name="processes")
             logger.info("daemon.ready", http=addresses.http, sftp=addresses.sftp)
             notify.notify("READY=1")
             ready(addresses)
@@ -234,6 +235,11 @@ class _Daemon:
             delivery = self._core.settings.delivery
             while self._core.db.write(lambda tx: outbox.expire_leases(tx, delivery, all_of_them=True)):
                 pass
+            self._folders.take_over()
+
+    async def _start_processes(self) -> None:
+        """Before a document needs them: loading their libraries takes a second or two."""
+        await asyncio.gather(self._core.readers.start(), self._core.sealers.start())
 
     async def _drain(self) -> None:
         grace = self._core.settings.sftp.grace_seconds
@@ -248,7 +254,10 @@ class _Daemon:
 
     async def _sweep(self) -> int:
         work, settings = self._core.work, self._core.settings
+        if await work.run(plan.plan_late, self._core.db):
+            self._core.wakes.all()
         await work.run(self._folders.return_renamed, clock.now())
+        await work.run(self._folders.expire, clock.now())
         await work.run(forget_messages, self._core.db, self._core.blobs, settings.mail.keep_message_days)
         return 0
 

@@ -1,5 +1,6 @@
 """The command line: through the daemon where one runs, by itself where none does, and the same either way."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -22,6 +23,7 @@ from gateway.commands import check as checks
 from gateway.commands import show, submit
 from gateway.commands.reach import Api
 from gateway.demo.authority import Authority
+from gateway.errors import Refused, Unavailable
 from gateway.store import state
 from tests.intake import makers
 
@@ -134,6 +136,63 @@ def test_without_a_daemon_a_command_does_it_itself(gateway: Gateway, tmp_path: P
     assert "What comes next" in out
     code, out, _ = gateway("status", "--json")
     assert (code, json.loads(out)["documents"][0]["count"]) == (0, 2)
+
+
+def test_only_regular_files_are_handed_in(gateway: Gateway, tmp_path: Path) -> None:
+    """A pipe would be waited for, and /dev/zero read until the memory is full."""
+    os.mkfifo(tmp_path / "pipe.pdf")
+    for path in (tmp_path / "pipe.pdf", Path("/dev/zero")):
+        code, out, err = gateway("submit", path, "--json")
+        assert (code, json.loads(out)[0]["reason"]) == (1, "not a regular file"), err
+
+
+def test_a_directory_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    """Its documents would be missed in silence."""
+    closed = tmp_path / "in" / "closed"
+    closed.mkdir(parents=True)
+    assert submit.gather([tmp_path / "in"]) == []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "scandir", _denied)  # a mode would not stop who may read any file
+        with pytest.raises(Refused, match="Permission denied"):
+            submit.gather([tmp_path / "in"])
+
+
+def _denied(path: object) -> object:
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+def test_an_id_leads_to_no_other_endpoint(gateway: Gateway) -> None:
+    """It is typed by a person, and stands in a path."""
+    for word in ("../../clients", "a?b=c", "..", "a/retry#"):
+        code, out, err = gateway("queue", "retry", word)
+        assert code == 1, out
+        assert "no such delivery" in err or "Not Found" in err
+
+
+def test_settings_are_not_replaced_by_nothing(gateway: Gateway) -> None:
+    """`gateway settings set CLIENT` would have switched the mail off."""
+    client = _set_up(gateway)
+    assert gateway("settings", "set", client)[0] == 2
+
+
+def test_a_gateway_that_went_away_fails_files_and_keeps_the_summary(tmp_path: Path) -> None:
+    """What was taken before is said; the rest is not waited for file by file."""
+
+    class Gone(Api):
+        def __init__(self) -> None:
+            self.calls = 0
+
+        async def post(self, path: str, body: Any = None, **request: Any) -> Any:
+            self.calls += 1
+            raise Unavailable("the gateway does not answer")
+
+    gone = Gone()
+    files = sorted(_invoices(tmp_path / "in", *(f"F-{n}" for n in range(12))).iterdir())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(submit, "_WAITS", (0.0, 0.0))
+        results = asyncio.run(submit.submit(gone, files, lambda: None))
+    assert [one.outcome for one in results] == ["failed"] * 12
+    assert gone.calls < 12 * 3
 
 
 def test_with_a_daemon_the_same_commands_go_through_it(
@@ -363,7 +422,16 @@ def _good(folder: Path, **sections: dict[str, Any]) -> Path:
         ({"seal": {"password_file": "{secret}"}}, "[seal.certificate]", "wrong password"),
         ({"seal": {"certificate": "none.p12"}}, "[seal.certificate]", "No such file"),
         ({"seal": {"trust": ["{secret}"]}}, "[seal.trust]", "no certificate in PEM"),
-        ({"seal": {"level": "B-T"}}, "[seal.timestamp_url]", "needs a time-stamp authority"),
+        ({"seal": {"level": "B-T"}}, "[seal.timestamp_url]", "needs an authority's"),
+        ({"seal": {"level": "B-T", "timestamp_url": "ftp://x"}}, "[seal.timestamp_url]", "needs an authority's"),
+        ({"mail": {"trust": ["{secret}"]}}, "[mail.trust]", "no certificate in PEM"),
+        ({"mail": {"return_path_domain": "-a b"}}, "[mail.return_path_domain]", "not a domain name"),
+        ({"store": {"directory": "{secret}"}}, "[store.directory]", "not a directory"),
+        ({"store": {"directory": "{closed}"}}, "[store.directory]", "not writable"),
+        ({"store": {"directory": "{closed}/below"}}, "[store.directory]", "does not exist, and"),
+        ({"store": {"blobs": "ftp://bucket"}}, "[store.blobs]", "must be s3://"),
+        ({"spool": {"enabled": True, "directory": "{closed}/spool"}}, "[spool.directory]", "not writable"),
+        ({"spool": {"enabled": True, "directory": "{spool}"}}, "[spool.directory]", "not writable"),
         ({"mail": {"certificate": "{seal}", "password_file": "{seal_password}"}}, "[mail.certificate]", "From address"),
         (
             {"mail": {"certificate": "{seal}", "password_file": "{seal_password}"}},
@@ -378,7 +446,13 @@ def _good(folder: Path, **sections: dict[str, Any]) -> Path:
         ({"http": {"listen": "0.0.0.0:0"}}, "[http.listen]", "loopback only"),
         ({"http": {"listen": "nowhere"}}, "[http.listen]", "not host:port"),
         ({"sftp": {"listen": "127.0.0.1:{port}"}}, "[sftp.listen]", "in use"),
-        ({"sftp": {"host_keys": ["{open}"]}}, "[sftp.host_keys]", "others may use it"),
+        ({"sftp": {"host_keys": ["{open}"]}}, "[sftp.host_keys]", "its owner alone"),
+        ({"sftp": {"host_keys": ["{secret}"]}}, "[sftp.host_keys]", "no usable host key"),
+        (
+            {"http": {"listen": "127.0.0.1:{free}"}, "sftp": {"listen": "0.0.0.0:{free}"}},
+            "[sftp.listen]",
+            "the port of",
+        ),
     ],
 )
 def test_check_finds_what_is_wrong_and_names_the_key(
@@ -391,8 +465,13 @@ def test_check_finds_what_is_wrong_and_names_the_key(
     for name, size, mode in (("short", 8, 0o600), ("open", 40, 0o644)):
         (tmp_path / name).write_bytes(b"x" * size)
         (tmp_path / name).chmod(mode)
+    for name in ("closed", "spool/new"):
+        (tmp_path / name).mkdir(parents=True, mode=0o500)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        free = server.getsockname()[1]
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        places = {"secret": tmp_path / "secret", "seal": ca.seal.pkcs12, "seal_password": ca.seal.password_file,
+        places = {"closed": tmp_path / "closed", "spool": tmp_path / "spool", "free": free,
+                  "secret": tmp_path / "secret", "seal": ca.seal.pkcs12, "seal_password": ca.seal.password_file,
                   "short": tmp_path / "short", "open": tmp_path / "open", "port": taken.getsockname()[1]}  # fmt: skip
         filled = {
             name: {key: _filled(value, places) for key, value in values.items()} for name, values in sections.items()

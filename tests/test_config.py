@@ -59,6 +59,11 @@ def test_relative_paths_start_at_the_files_folder(tmp_path: Path) -> None:
         ("[delivery]\nretry_minutes = [1, -5]\n", "delivery.retry_minutes.1"),
         ("[delivery]\npoll_seconds = nan\n", "delivery.poll_seconds"),
         ("[spool]\nscan_seconds = inf\n", "spool.scan_seconds"),
+        ('[store]\ndatabase = "sqlite:///gateway.db"\n', "store.database"),  # another one in each working directory
+        ('[store]\ndatabase = "sqlite://"\n', "store.database"),
+        ("[mail]\nkeep_message_days = 99999\n", "mail.keep_message_days"),
+        ("[sftp]\nidle_minutes = 99999999999999999999\n", "sftp.idle_minutes"),
+        ('[issuer]\nsellers = "732829320"\n', "issuer.sellers"),
         ('[issuer]\ntime_zone = "Europe/Nowhere"\n', "issuer.time_zone"),
         ('[issuer]\ntime_zone = "../../etc/passwd"\n', "issuer.time_zone"),
         ('[issuer]\ntime_zone = ""\n', "issuer.time_zone"),
@@ -73,6 +78,26 @@ def test_what_is_wrong_is_named(text: str, where: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(where)) as refused:
         _load(tmp_path, text)
     assert where in str(refused.value.facts["where"]) or where == "gateway.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[mail]\nrelay_portt = 25\n", "[mail.relay_portt] no such setting; relay_port was meant?"),
+        ("[mial]\n", "[mial] no such setting; mail was meant?"),
+        ("[xyzzy]\n", "[xyzzy] no such setting"),
+        ("mail = 3\n", "[mail] is a section: write [mail] on a line of its own"),
+        ('[issuer]\nsellers = "732829320"\n', "[issuer.sellers] should be a list, such as"),
+        ("[delivery]\nlease_seconds = 100\nattempt_seconds = 90\n", "[delivery] attempt_seconds must be"),
+        ("[intake]\nworkers = 0\n", "[intake.workers] should be greater than 0 (it holds 0)"),
+        ("not toml", "is not TOML: "),
+    ],
+)
+def test_what_to_do_is_said_in_the_files_words(text: str, words: str, tmp_path: Path) -> None:
+    """Nobody who writes TOML knows what a tuple, a model or a value error is."""
+    with pytest.raises(ConfigError) as refused:
+        _load(tmp_path, text)
+    assert words in refused.value.message
 
 
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
@@ -149,3 +174,9 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Pa
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=re.escape(str(path))):
         config.load(path)
+
+
+def test_a_directory_is_not_a_file_that_is_missing(tmp_path: Path) -> None:
+    """`--config DIR` is a slip; `gateway init`, which the other message proposes, would not help."""
+    with pytest.raises(ConfigError, match="Is a directory"):
+        config.load(config.find(tmp_path))

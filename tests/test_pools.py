@@ -74,6 +74,10 @@ def fail_to_begin() -> None:
     raise RuntimeError("no key")
 
 
+def size_of(content: bytes) -> int:
+    return len(content)
+
+
 @contextlib.asynccontextmanager
 async def _workers(
     count: int = 1, deadline: float = 20, initializer: Callable[..., None] = begin, arguments: tuple[Any, ...] = ()
@@ -245,6 +249,91 @@ def test_a_worker_that_dies_takes_only_its_own_task_with_it(end: Callable[[], No
     run(scene)
 
 
+def test_what_was_sent_ahead_to_a_worker_that_dies_is_done_by_another() -> None:
+    """Only the call that was being done is guilty; those behind it in its socket are nobody's loss."""
+
+    async def scene() -> None:
+        async with _workers() as workers:
+            pid = await workers.run(sleep, 0)
+            calls: list[asyncio.Future[Any]] = [workers.submit(sleep, 0.01), workers.submit(die)]
+            calls += [workers.submit(sleep, 0.01) for _ in range(6)]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            assert answers[0] == pid
+            assert isinstance(answers[1], WorkerDied)
+            assert len(set(answers[2:])) == 1
+            assert answers[2] not in (pid, None)
+
+    run(scene)
+
+
+def test_the_deadline_is_each_call_s_own() -> None:
+    """What waits in a worker's socket behind slow ones has not begun, and is not late; what is late goes alone."""
+
+    async def scene() -> None:
+        async with _workers(deadline=10) as workers:
+            await workers.run(sleep, 0)
+            workers._deadline = 1
+            slow = [workers.submit(sleep, 0.4) for _ in range(4)]
+            assert len(set(await asyncio.gather(*slow))) == 1, "1.6 s in all"
+            late, behind = workers.submit(sleep, 30), workers.submit(sleep, 0)
+            with pytest.raises(WorkerDied, match="1 s"):
+                await late
+            assert await behind
+
+    run(scene)
+
+
+def test_a_worker_that_ended_while_it_was_idle_costs_no_call() -> None:
+    """The kernel ends the largest process when memory is short, whatever it does."""
+
+    async def scene() -> None:
+        async with _workers() as workers:
+            pid = await workers.run(sleep, 0)
+            os.kill(pid, signal.SIGKILL)
+            await _until(lambda: _ended(pid))
+            assert await workers.run(sleep, 0) != pid
+
+    run(scene)
+
+
+def test_workers_can_be_started_before_there_is_anything_to_do() -> None:
+    """So that the first documents of the morning do not wait for libraries to load."""
+
+    async def scene() -> None:
+        async with _workers(count=2) as workers:
+            await workers.start()
+            assert len(workers._channels) == 2
+            assert len(set(await asyncio.gather(*(workers.run(sleep, 0.2) for _ in range(2))))) == 2
+
+    run(scene)
+
+
+def test_a_call_larger_than_a_socket_s_buffer_stops_nothing() -> None:
+    """The loop serves transfers meanwhile: it must not wait until a busy worker reads."""
+
+    async def scene() -> None:
+        async with _workers() as workers:
+            await workers.run(sleep, 0)
+            busy = workers.submit(sleep, 0.5)
+            began = time.monotonic()
+            large = [workers.submit(size_of, bytes(5_000_000)) for _ in range(3)]
+            assert time.monotonic() - began < 0.4
+            assert await asyncio.gather(*large) == [5_000_000] * 3
+            assert busy.done()
+
+    run(scene)
+
+
+def test_a_pool_outlives_the_loop_that_used_it() -> None:
+    """Commands run one loop after another."""
+    workers = WorkerProcesses("test", 1, 20, begin)
+    try:
+        pids = {asyncio.run(asyncio.wait_for(workers.run(sleep, 0), 20)) for _ in range(3)}
+    finally:
+        workers.close()
+    assert len(pids) == 1
+
+
 def test_past_its_deadline_a_worker_is_ended() -> None:
     """A document made to loop for ever must not take the worker, or the core, with it."""
 
@@ -327,7 +416,7 @@ def test_a_stop_is_no_verdict_on_the_documents_in_work() -> None:
         with pytest.raises(Unavailable):
             await workers.run(sleep, 0)
         await _until(lambda: _ended(pid))
-        assert workers._slots == set(), "none was started in place of an ended one"
+        assert workers._channels == [], "none was started in place of an ended one"
         workers.close()
 
     run(scene)

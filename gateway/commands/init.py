@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import config
 from ..errors import Conflict
-from .check import VERP_BYTES
+from .check_keys import VERP_BYTES
 
 _DEVELOPMENT = "DEVELOPMENT ONLY: "
 
@@ -38,7 +38,11 @@ def init(path: Path, state_directory: Path, *, development: bool) -> list[str]:
         said += [f"{_DEVELOPMENT}{note}" for note in notes.values()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(_filled(config.example(), values, notes), "utf-8")
-    return [f"{path}: settings, each explained; [issuer.sellers] is yours to fill in", *said, "next: gateway check"]
+    return [
+        f"{path}: settings, each explained; [issuer.sellers] is yours to fill in",
+        *said,
+        f"next: gateway --config {path} check",
+    ]
 
 
 def _verp_secret(directory: Path) -> Path:

@@ -3,14 +3,15 @@
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from .. import config, log
-from ..config import LogSettings, Settings
 from ..errors import ConfigError
 from .reach import Api, run
+
+if TYPE_CHECKING:
+    from ..config import Settings
 
 T = TypeVar("T")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -23,10 +24,12 @@ def config_path(context: typer.Context) -> Path | None:
     return path
 
 
-def settings(context: typer.Context) -> Settings:
+def settings(context: typer.Context) -> "Settings":
     """The settings; ConfigError. A command logs warnings only, its output is for people or programs."""
+    from .. import config, log
+
     loaded = config.load(config.find(config_path(context)))
-    log.configure(LogSettings(level="warning", format=loaded.log.format))
+    log.configure(config.LogSettings(level="warning", format=loaded.log.format))
     return loaded
 
 

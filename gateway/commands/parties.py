@@ -12,7 +12,7 @@ import typer
 from ..errors import Conflict, NotFound
 from . import show
 from .options import AsJson, Limit, call
-from .reach import Api
+from .reach import Api, named
 
 clients = typer.Typer(no_args_is_help=True, help="Clients.")
 companies = typer.Typer(no_args_is_help=True, help="Companies, by SIREN.")
@@ -27,7 +27,7 @@ Client = Annotated[str, typer.Argument(help="Id or name of the client.")]
 async def _id(api: Api, client: str) -> str:
     """The id of a client; NotFound, and Conflict when several have the name."""
     if client.startswith("cli_"):
-        return client
+        return named(client)
     found = [one for one in await api.every("/clients", name=client) if one["name"].casefold() == client.casefold()]
     if not found:
         raise NotFound(f"no client is named {client!r}")
@@ -163,7 +163,7 @@ def end_subscription(
 ) -> None:
     """End a subscription after a day."""
     body = {"to": to, "reason": reason}
-    show.thing(call(context, lambda api: api.post(f"/subscriptions/{subscription}/end", body)), as_json)
+    show.thing(call(context, lambda api: api.post(f"/subscriptions/{named(subscription)}/end", body)), as_json)
 
 
 @delivery_settings.command("show")
@@ -181,13 +181,15 @@ def set_settings(
     context: typer.Context,
     client: Client,
     email: Annotated[list[str] | None, typer.Option("--email", help="An address; may be given again.")] = None,
-    folder: Annotated[bool, typer.Option("--folder/--no-folder", help="Publish in the drop folder.")] = True,
+    folder: Annotated[bool | None, typer.Option("--folder/--no-folder", help="Publish in the drop folder.")] = None,
     formats: Annotated[list[str] | None, typer.Option("--format", help="pdf or xml; may be given again.")] = None,
     receipt: Annotated[str | None, typer.Option("--receipt", help="delete, full_read, api or none.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace the settings of a client: e-mail, drop folder, or both."""
-    by_folder = {"enabled": folder, "formats": formats or None, "receipt": receipt}
+    """Replace the settings of a client: no --email is no mail; the drop folder is used unless --no-folder."""
+    if not email and folder is None:
+        raise typer.BadParameter("give --email, --folder or --no-folder")
+    by_folder = {"enabled": folder is not False, "formats": formats or None, "receipt": receipt}
 
     async def act(api: Api) -> Any:
         body = {"email": {"enabled": bool(email), "addresses": email or []}, "folder": by_folder}
@@ -205,7 +207,8 @@ def add_key(
     as_json: AsJson = False,
 ) -> None:
     """Let a public key open a client's drop folder."""
-    public_key = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    # What is no text is no key, which the API says.
+    public_key = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8", "replace")
 
     async def act(api: Api) -> Any:
         body = {"public_key": public_key.strip(), "label": label or file.stem}
@@ -239,7 +242,7 @@ def revoke_key(
     """Refuse a key from now on; its sessions end within a minute."""
 
     async def act(api: Api) -> Any:
-        return await api.delete(f"/clients/{await _id(api, client)}/keys/{key}")
+        return await api.delete(f"/clients/{await _id(api, client)}/keys/{named(key)}")
 
     call(context, act)
     print(f"{key} is revoked")

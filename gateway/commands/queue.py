@@ -6,7 +6,7 @@ import typer
 
 from . import show
 from .options import AsJson, Limit, call
-from .reach import Api
+from .reach import Api, named
 
 app = typer.Typer(help="Deliveries: see, retry, cancel, release.")
 quarantine = typer.Typer(no_args_is_help=True, help="Documents in quarantine: see, accept, reject, replace.")
@@ -58,19 +58,19 @@ def list_(
 @app.command()
 def retry(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
     """Try a mail delivery at once."""
-    _ordered(call(context, lambda api: api.post(f"/deliveries/{delivery}/retry")), as_json)
+    _ordered(call(context, lambda api: api.post(f"/deliveries/{named(delivery)}/retry")), as_json)
 
 
 @app.command()
 def cancel(context: typer.Context, delivery: Id, reason: Reason, as_json: AsJson = False) -> None:
     """End a delivery that has not left."""
-    _ordered(call(context, lambda api: api.post(f"/deliveries/{delivery}/cancel", {"reason": reason})), as_json)
+    _ordered(call(context, lambda api: api.post(f"/deliveries/{named(delivery)}/cancel", {"reason": reason})), as_json)
 
 
 @app.command()
 def release(context: typer.Context, delivery: Id, reason: Reason = "", as_json: AsJson = False) -> None:
     """Let a held delivery go."""
-    _ordered(call(context, lambda api: api.post(f"/deliveries/{delivery}/release", {"reason": reason})), as_json)
+    _ordered(call(context, lambda api: api.post(f"/deliveries/{named(delivery)}/release", {"reason": reason})), as_json)
 
 
 def _ordered(delivery: dict[str, Any], as_json: bool) -> None:
@@ -105,5 +105,5 @@ def replace(context: typer.Context, document: Document, reason: Reason, as_json:
 
 
 def _decided(context: typer.Context, document: str, exit_: str, reason: str, as_json: bool) -> None:
-    shown = call(context, lambda api: api.post(f"/documents/{document}/{exit_}", {"reason": reason}))
+    shown = call(context, lambda api: api.post(f"/documents/{named(document)}/{exit_}", {"reason": reason}))
     show.line(shown, f"{shown['id']} ({shown['number']}) is {shown['state']}", as_json)

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from ..errors import Conflict, GatewayError, Unavailable
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 BASE = "http://gateway/api/v1"
 _START_SECONDS = 10.0  # a daemon holds the lock before it listens
 T = TypeVar("T")
+
+
+def named(id_: str) -> str:
+    """An id as one step of a path: what a person typed must not lead to another endpoint."""
+    return quote(id_, safe="") if id_.strip(".") else "-"
 
 
 class ApiError(GatewayError):
@@ -42,7 +48,7 @@ class Api:
     async def get(self, path: str, **query: Any) -> Any:
         """A thing, or one page of a list. Parameters that are None are left out."""
         wanted = {name: value for name, value in query.items() if value is not None}
-        return _json(await self._client.get(path, params=wanted))
+        return await self._ask("GET", path, params=wanted)
 
     async def every(self, path: str, limit: int | None = None, **query: Any) -> list[Any]:
         """A list over its pages, up to `limit` items; None: all."""
@@ -60,15 +66,25 @@ class Api:
         """Make or order something. `request`: httpx's, for an upload."""
         if body is not None:
             request["json"] = body
-        return _json(await self._client.post(path, **request))
+        return await self._ask("POST", path, **request)
 
     async def put(self, path: str, body: Any) -> Any:
         """Replace something."""
-        return _json(await self._client.put(path, json=body))
+        return await self._ask("PUT", path, json=body)
 
     async def delete(self, path: str) -> Any:
         """End something."""
-        return _json(await self._client.delete(path))
+        return await self._ask("DELETE", path)
+
+    async def _ask(self, method: str, path: str, **request: Any) -> Any:
+        import httpx
+
+        try:
+            return _json(await self._client.request(method, path, **request))
+        except httpx.TransportError as error:
+            raise Unavailable(
+                f"the gateway does not answer ({str(error) or type(error).__name__}); is it stopping?"
+            ) from error
 
 
 def _json(answer: "httpx.Response") -> Any:

@@ -1,7 +1,8 @@
 """Print what a command found: tables for people (rich), JSON for programs, a document's life in words."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:  # what they import takes longer than what a command shows
-    from .check import Finding
+    from .findings import Finding
     from .submit import Result
 
 _WIDTH = 200  # where nobody's terminal says otherwise: a file or a pipe must not lose columns
@@ -22,6 +23,18 @@ def console(*, stderr: bool = False) -> Console:
     """Standard output; wide when it is not a terminal."""
     out = Console(stderr=stderr, highlight=False)
     return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH)
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error, if that is a terminal; call what it gives after each of `total`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    out = console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as shown:
+        task = shown.add_task("", total=total)
+        yield lambda: shown.advance(task)
 
 
 def as_json(value: Any) -> None:
@@ -89,10 +102,17 @@ def thing(item: Mapping[str, Any], wants_json: bool) -> None:
     console().print(shown)
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def results(of_files: "Sequence[Result]", wants_json: bool) -> None:
     """The summary of what was handed in."""
     if wants_json:
         as_json([asdict(one) for one in of_files])
+        return
+    if not of_files:
+        console().print("no PDF there")
         return
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("file", "outcome", "number", "nature", "reason"):
@@ -103,7 +123,7 @@ def results(of_files: "Sequence[Result]", wants_json: bool) -> None:
     counts = {outcome: sum(r.outcome == outcome for r in of_files) for outcome in _COLOURS}
     out = console()
     out.print(shown)
-    out.print(f"{len(of_files)} files: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n))
+    out.print(f"{_count(len(of_files), 'file')}: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n))
 
 
 def findings(found: "Sequence[Finding]", wants_json: bool) -> None:
@@ -116,7 +136,8 @@ def findings(found: "Sequence[Finding]", wants_json: bool) -> None:
         colour = "red" if one.is_error else "yellow"
         out.print(f"[{colour}]{one.level}[/] [bold]{_plain(one.where)}[/] {_plain(one.what)}", soft_wrap=True)
     errors = sum(one.is_error for one in found)
-    out.print(f"{errors} errors, {len(found) - errors} warnings" if found else "[green]nothing is wrong[/]")
+    counted = f"{_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}"
+    out.print(counted if found else "[green]nothing is wrong[/]")
 
 
 def lives(told: Sequence[Mapping[str, Any]], wants_json: bool) -> None:

@@ -8,6 +8,7 @@ import typer
 from .. import clock
 from . import show
 from .options import AsJson, call
+from .reach import named
 
 app = typer.Typer(no_args_is_help=True, help="API tokens.")
 
@@ -50,5 +51,5 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def revoke(context: typer.Context, token: Annotated[str, typer.Argument(help="Its id, tok_…")]) -> None:
     """End a token at once."""
-    call(context, lambda api: api.delete(f"/tokens/{token}"))
+    call(context, lambda api: api.delete(f"/tokens/{named(token)}"))
     print(f"{token} is revoked")

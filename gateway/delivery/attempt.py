@@ -2,12 +2,13 @@
 
 The loop keeps up to `connections` attempts on their way; one that is slow delays no other. Composing waits for the
 signing key and runs in the mail pool; the network is the loop's. What cannot be composed (no key, too large, bytes
-missing) is held with its reason, never dropped.
+missing) is held with its reason, never dropped. While the relay is in trouble one message tries it, the others wait.
 """
 
 import asyncio
-import contextlib
 import datetime as dt
+import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import structlog
@@ -18,6 +19,7 @@ from ..domain import names
 from ..domain.deliveries import Delivery
 from ..domain.documents import Document
 from ..domain.parties import Client, Company, Contract, Mailbox
+from ..domain.states import DeliveryState
 from ..errors import GatewayError, Refused, Unavailable
 from ..keys.load import SigningKey
 from ..mail import transport, verp
@@ -27,10 +29,12 @@ from ..pools import ThreadPool
 from ..store.blobs import Blobs, read
 from ..store.database import Database, Transaction
 from . import outbox
+from .breaker import Breaker
 from .outbox import Claim, Result
 from .plan import unusable
 
 log = structlog.get_logger(__name__)
+_GOES_ON = (DeliveryState.ACCEPTED, DeliveryState.DEFERRED)
 
 
 class _Held(Exception):
@@ -61,7 +65,8 @@ class MailWorker:
         self._key = key
         self._verp_secret = verp_secret
         self._relay = relay
-        self._running: set[asyncio.Task[None]] = set()
+        self._breaker = Breaker()
+        self._running: dict[asyncio.Task[None], str] = {}  # with the attempt's id
         self._room = asyncio.Event()
         self._draining = False
 
@@ -73,11 +78,14 @@ class MailWorker:
         if self._draining:
             return 0
         self._key.check(clock.now())  # an expired certificate: nothing is claimed, so no attempt is spent
-        free = self._settings.connections - len(self._running)
-        claims = await self._pool.run(self._db.write, lambda tx: self._claim(tx, free))
+        free = self._breaker.room(self._settings.connections - len(self._running), len(self._running))
+        if not free:
+            return 0
+        under_way = list(self._running.values())  # each ends itself within its lease, on the monotonic clock
+        claims = await self._pool.run(self._db.write, lambda tx: self._claim(tx, free, under_way))
         for claim in claims:
             task = asyncio.create_task(self._attempt(claim))
-            self._running.add(task)
+            self._running[task] = claim.attempt_id
             task.add_done_callback(self._ended)
         return len(claims)
 
@@ -92,34 +100,41 @@ class MailWorker:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        del self._running[task]
         self._room.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("attempt.crashed", exc_info=error)  # its lease ends it: uncertain
 
-    def _claim(self, tx: Transaction, limit: int) -> list[Claim]:
-        outbox.expire_leases(tx, self._delivery)
+    def _claim(self, tx: Transaction, limit: int, under_way: Collection[str]) -> list[Claim]:
+        outbox.expire_leases(tx, self._delivery, but=under_way)
         return outbox.claim(tx, limit, self._delivery.lease_seconds)
 
     async def _attempt(self, claim: Claim) -> None:
+        lease_ends = clock.monotonic() + self._delivery.lease_seconds
         result = await self._outcome(claim)
-        for wait in (0.2, 1, 5, 20):  # a result that is not written would send the message again
-            with contextlib.suppress(Unavailable):
-                state = await self._pool.run(
-                    self._db.write, lambda tx: outbox.settle(tx, claim, result, self._delivery)
-                )
-                log.info(
-                    "delivery.settled",
-                    state=state,
-                    delivery=claim.delivery.id,
-                    attempt=claim.delivery.attempts,
-                    phase=result.phase,
-                    reply=result.reply,
-                    relay=result.relay,
-                    duration_ms=result.duration_ms,
-                )
-                return
+        self._breaker.note(result)
+        wait = 0.2
+        # A result that is not written would send the message again: tried as long as it is this lease's to write.
+        while (state := await self._settled(claim, result)) is None and clock.monotonic() < lease_ends:
             await asyncio.sleep(wait)
+            wait = min(wait * 2, 5)
+        say = log.info if state in _GOES_ON else log.warning
+        say(
+            f"delivery.{state or 'unsettled'}",
+            delivery=claim.delivery.id,
+            attempt=claim.delivery.attempts,
+            phase=result.phase,
+            reply=result.reply,
+            relay=result.relay,
+            duration_ms=result.duration_ms,
+        )
+
+    async def _settled(self, claim: Claim, result: Result) -> DeliveryState | None:
+        """The state after the result was written; None: it could not be."""
+        try:
+            return await self._pool.run(self._db.write, lambda tx: outbox.settle(tx, claim, result, self._delivery))
+        except Unavailable:
+            return None
 
     async def _outcome(self, claim: Claim) -> Result:
         deadline = clock.monotonic() + self._delivery.attempt_seconds
@@ -139,6 +154,7 @@ class MailWorker:
             outcome.remote_queue_id,
             outcome.tls,
             outcome.duration_ms,
+            verdict.of_relay,
         )
 
     def _message(self, claim: Claim) -> tuple[transport.Envelope, bytes]:
@@ -152,7 +168,7 @@ class MailWorker:
             sender = verp.sender(claim.delivery.id, self._verp_secret, self._settings.return_path_domain)
             envelope = transport.Envelope(sender, context.mailbox.address)
             if claim.delivery.message_sha256 is not None and claim.delivery.message_forgotten_at is None:
-                return envelope, read(self._blobs, claim.delivery.message_sha256)
+                return envelope, self._bytes(claim.delivery.message_sha256)
             return envelope, self._compose(claim, context)
         except Unavailable:
             raise
@@ -169,6 +185,14 @@ class MailWorker:
         if not noted:
             raise Unavailable("the lease ended while the message was composed")
         return message.content
+
+    def _bytes(self, sha256: str) -> bytes:
+        """Bytes of the store; Refused when they are no longer those that were kept."""
+        content = read(self._blobs, sha256)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            log.error("delivery.blob_damaged", sha256=sha256)
+            raise Refused("its bytes in the store are damaged", code="blob_damaged")
+        return content
 
     def _letter(self, claim: Claim, context: "_Context") -> Letter:
         document, box = context.document, context.mailbox
@@ -196,7 +220,7 @@ class MailWorker:
             number=document.number,
             contract=contract,
             issue_date=document.issue_date,
-            attachments=(Attachment(name, "pdf", read(self._blobs, document.sealed_sha256)),),
+            attachments=(Attachment(name, "pdf", self._bytes(document.sealed_sha256)),),
             period=period if period[0] and period[1] else None,  # type: ignore[arg-type]
             total=document.total,
             currency=document.currency,

@@ -6,6 +6,7 @@ expires is *uncertain*, always: nobody knows whether the final dot was sent.
 """
 
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,7 @@ class Result:
     remote_queue_id: str = ""
     tls: str = ""
     duration_ms: int = 0
+    of_relay: bool = False  # the relay was in trouble, not this message
 
 
 def claim(tx: Transaction, limit: int, lease_seconds: int) -> list[Claim]:
@@ -115,10 +117,9 @@ def settle(tx: Transaction, claim: Claim, result: Result, settings: DeliverySett
     """Write an attempt's result; the delivery's state after it."""
     now = database.now(tx)
     delivery = _held_by(tx, claim)
-    late = delivery is None
-    _end_attempt(tx, claim.attempt_id, result, now, late)
     if delivery is None:
         return _settle_late(tx, claim, result, now)
+    _end_attempt(tx, claim.attempt_id, result, now, late=False)
     _move(delivery, result, settings, now)
     _stop_if_withdrawn(tx, delivery, now)
     facts = {
@@ -162,8 +163,15 @@ def _stop_if_withdrawn(tx: Transaction, delivery: Delivery, now: dt.datetime) ->
 
 
 def _settle_late(tx: Transaction, claim: Claim, result: Result, now: dt.datetime) -> DeliveryState:
-    """The lease had ended: a fact; but a relay that has accepted has accepted."""
+    """The lease had ended: a fact; but a relay that has accepted has accepted.
+
+    Or the same result was written before: its commit was done although the answer to it was lost.
+    """
     delivery = tx.exec(select(Delivery).where(Delivery.id == claim.delivery.id).with_for_update()).one()
+    attempt = tx.get_one(Attempt, claim.attempt_id)
+    if attempt.ended_at is not None and all(getattr(attempt, k) == value for k, value in _ending(result).items()):
+        return delivery.state
+    _end_attempt(tx, claim.attempt_id, result, now, late=True)
     facts: dict[str, Any] = {"attempt": claim.attempt_id, "outcome": result.outcome, "reply": result.reply}
     record(tx, "attempt.ended_late", delivery.id, document=delivery.document_id, **facts)
     if result.outcome == "accepted" and delivery.state is DeliveryState.UNCERTAIN:
@@ -175,15 +183,18 @@ def _settle_late(tx: Transaction, claim: Claim, result: Result, now: dt.datetime
     return delivery.state
 
 
-def expire_leases(tx: Transaction, settings: DeliverySettings, *, all_of_them: bool = False) -> int:
+def expire_leases(
+    tx: Transaction, settings: DeliverySettings, *, all_of_them: bool = False, but: Collection[str] = ()
+) -> int:
     """Move attempts whose lease has ended to uncertain; how many.
 
-    `all_of_them`: at the start of the only daemon of a database every lease belongs to a process that is gone.
+    `all_of_them`: at the start of the only daemon of a database every lease belongs to a process that is gone. `but`:
+    ids of attempts that are known to be under way, whatever a clock that was set forward says.
     """
     now = database.now(tx)
     query = select(Delivery).where(Delivery.channel == Channel.EMAIL, Delivery.state == DeliveryState.ATTEMPTING)
     if not all_of_them:
-        query = query.where(col(Delivery.lease_until) < now)
+        query = query.where(col(Delivery.lease_until) < now, col(Delivery.lease_owner).not_in(but))
     expired = tx.exec(query.limit(1000).with_for_update(skip_locked=True)).all()
     for delivery in expired:
         _expire(tx, delivery, settings, now)
@@ -231,19 +242,20 @@ def _held_by(tx: Transaction, claim: Claim) -> Delivery | None:
 
 def _end_attempt(tx: Transaction, attempt_id: str, result: Result, now: dt.datetime, late: bool) -> None:
     tx.execute(
-        sa.update(Attempt)
-        .where(col(Attempt.id) == attempt_id)
-        .values(
-            ended_at=now,
-            outcome=result.outcome,
-            phase=result.phase,
-            relay=result.relay[:260],
-            reply=result.reply[:1000],
-            tls=result.tls[:60],
-            duration_ms=result.duration_ms,
-            late=late,
-        )
+        sa.update(Attempt).where(col(Attempt.id) == attempt_id).values(ended_at=now, late=late, **_ending(result))
     )
+
+
+def _ending(result: Result) -> dict[str, Any]:
+    """The columns of an attempt that its result fills."""
+    return {
+        "outcome": result.outcome,
+        "phase": result.phase,
+        "relay": result.relay[:260],
+        "reply": result.reply[:1000],
+        "tls": result.tls[:60],
+        "duration_ms": result.duration_ms,
+    }
 
 
 def _touch(delivery: Delivery, now: dt.datetime) -> None:

@@ -1,7 +1,8 @@
 """Which deliveries a document gets: one for each mailbox and each folder that the settings in force name.
 
 Runs in the transaction that makes the document deliverable, with the settings of that moment. What cannot
-leave yet is planned as held, with its reason, so that it is seen: nothing is dropped silently.
+leave yet is planned as held, with its reason, so that it is seen: nothing is dropped silently. An invoice to which
+the settings give no channel at all says so in its row, and is planned once they do (`plan_late`).
 """
 
 import datetime as dt
@@ -10,18 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import select
+import structlog
+from sqlmodel import col, select
 
 from .. import clock
 from ..domain.deliveries import Delivery
-from ..domain.documents import Document
+from ..domain.documents import UNDELIVERED, Document
 from ..domain.parties import DeliverySettings, Mailbox
 from ..domain.states import Channel, DeliveryState
 from ..evidence import Fact, record_all
 from ..parties import settings as parties_settings
-from ..store.database import Transaction
+from ..store import database
+from ..store.database import Database, Transaction
 
-NO_CHANNEL = "the client has chosen no channel yet"
+log = structlog.get_logger(__name__)
+NO_SETTINGS = "the client has chosen no channel yet"
+NO_CHANNEL = "no channel is open: e-mail is off and no folder takes it"
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,35 @@ class _Target:
     channel: Channel
     destination: str
     held: str = ""  # why it cannot leave yet
+
+
+def plan_late(db: Database, batch: int = 500) -> int:
+    """Plan the invoices that had no channel and have one by now; how many deliveries."""
+    count = 0
+    for like in db.read(_late):
+        while planned := db.write(lambda tx, like=like: _plan_late(tx, like, batch)):  # type: ignore[misc]
+            count += planned
+    return count
+
+
+def _late(tx: Transaction) -> list[Document]:
+    """One invoice without a delivery for each client, company and contract that has a channel now."""
+    which = (col(Document.client_id), col(Document.company_id), col(Document.contract_id))
+    ids = sa.select(sa.func.min(Document.id)).where(sa.text(UNDELIVERED)).group_by(*which)
+    planner = _Planner(tx, database.now(tx))
+    ones = tx.exec(select(Document).where(col(Document.id).in_(ids)).order_by(col(Document.id)))
+    return [one for one in ones if any(planner.targets(one, planner.settings(one)))]
+
+
+def _plan_late(tx: Transaction, like: Document, batch: int) -> int:
+    query = select(Document).where(
+        sa.text(UNDELIVERED),
+        Document.client_id == like.client_id,
+        Document.company_id == like.company_id,
+        Document.contract_id == like.contract_id,
+    )
+    documents = tx.exec(query.order_by(col(Document.id)).limit(batch).with_for_update()).all()
+    return len(plan(tx, documents, database.now(tx)))
 
 
 def plan(tx: Transaction, documents: Sequence[Document], at: dt.datetime) -> list[str]:
@@ -39,7 +73,19 @@ def plan(tx: Transaction, documents: Sequence[Document], at: dt.datetime) -> lis
         in_force = planner.settings(document)
         targets = list(planner.targets(document, in_force))
         rows += [_row(document, target, in_force, at) for target in targets]
+        missing = "" if targets or not document.kind.is_invoice else NO_CHANNEL if in_force else NO_SETTINGS
+        if missing != document.state_reason:
+            _say_undelivered(tx, document, missing, at)
     return insert(tx, rows)
+
+
+def _say_undelivered(tx: Transaction, document: Document, missing: str, at: dt.datetime) -> None:
+    """Note in the document's row that it has no channel, and why; or, `missing` empty, that it has one now."""
+    values = {"state_reason": missing, "updated_at": at, "row_version": col(Document.row_version) + 1}
+    tx.execute(sa.update(Document).where(col(Document.id) == document.id).values(values))
+    if missing:
+        record_all(tx, [Fact("document.undelivered", document.id, document.id, {"reason": missing})])
+        log.warning("document.undelivered", document=document.id, cause=missing)
 
 
 def insert(tx: Transaction, rows: list[dict[str, Any]]) -> list[str]:
@@ -71,7 +117,6 @@ class _Planner:
         if not document.kind.is_invoice and (in_force is None or not in_force.other_kinds_in_folder):
             return  # these go to the portal; to a folder only when the settings say so
         if in_force is None:
-            yield from (_Target(Channel.FOLDER, folder, NO_CHANNEL) for folder in self._folder_ids(document))
             return
         if in_force.folder_enabled or not document.kind.is_invoice:
             yield from (_Target(Channel.FOLDER, folder) for folder in self._folder_ids(document))

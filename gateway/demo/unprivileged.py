@@ -78,15 +78,14 @@ def user_behind(environment: Mapping[str, str]) -> User:
     return NOBODY
 
 
-def reexec_if_root(argv: Sequence[str], *places: Path) -> None:
+def reexec_if_root(argv: Sequence[str], *places: Path) -> bool:
     """Become `argv` (the program first), run by an ordinary user; returns at once where there is no root to leave.
 
-    `places`: what it will read or write beside the checkout. The process keeps its number, so whoever started it
-    can signal it. ConfigError: root cannot be left here.
+    True in the process that was root before. `places`: what it will read or write beside the checkout. The process
+    keeps its number, so whoever started it can signal it. ConfigError: root cannot be left here.
     """
     if os.geteuid() != 0:
-        _remove_scratch_at_exit()
-        return
+        return _remove_scratch_at_exit()
     user = user_behind(os.environ)
     scratch = _scratch(user)
     try:
@@ -196,11 +195,13 @@ def _environment(user: User, scratch: Path) -> dict[str, str]:
     return kept | {"HOME": home, "TMPDIR": home, "XDG_CACHE_HOME": home, "USER": user.name, "LOGNAME": user.name}
 
 
-def _remove_scratch_at_exit() -> None:
+def _remove_scratch_at_exit() -> bool:
     pid, _, scratch = os.environ.pop(_SCRATCH, "").partition(":")
-    if pid == str(os.getpid()):
+    is_ours = pid == str(os.getpid())
+    if is_ours:
         # multiprocessing keeps a directory in it, removes that with priority -100, and fails if it is gone by then.
         Finalize(None, shutil.rmtree, (scratch, True), exitpriority=-200)
+    return is_ours
 
 
 if __name__ == "__main__":

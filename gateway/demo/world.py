@@ -72,6 +72,11 @@ class World:
         """The spool; producers rename into new/."""
         return self.directory / "spool"
 
+    @property
+    def invoice(self) -> Path:
+        """An invoice that nobody has handed in yet, to try a door with."""
+        return self.directory / "invoice.pdf"
+
     def private_key(self, user: str) -> Path:
         """A client's SSH key."""
         return self.directory / "clients" / user / "id_ed25519"
@@ -81,6 +86,7 @@ def make(directory: Path, relay: str | None) -> World:
     """Make the world, or find the one that is there; its settings are written anew when the relay changed."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     state.require_owner(directory)
+    (directory / "demo.json").unlink(missing_ok=True)  # of a start before: whoever waits for it waits for this one
     ports = _ports(directory)
     place = directory / "authority"
     authority = Authority(place) if Authority(place).root.exists() else Authority.create(place, FROM)

@@ -10,6 +10,8 @@ from sqlmodel import Field, SQLModel
 from .columns import JSON, Amount, UTCDateTime, new_id, word
 from .states import DocumentState, Kind, Nature
 
+UNDELIVERED = "state = 'sealed' AND state_reason <> ''"  # SQL; as text, so that the partial index is recognised
+
 
 class Document(SQLModel, table=True):
     """One document, as received and, where it has one, as sealed.
@@ -45,7 +47,9 @@ class Document(SQLModel, table=True):
     nature_reason: str = Field(default="", max_length=300)
     subscription_id: str | None = Field(default=None, foreign_key="subscription.id")
     state: DocumentState = Field(sa_type=word(DocumentState))
-    state_reason: str = Field(default="", max_length=1000, description="Why quarantined, waiting or withdrawn")
+    state_reason: str = Field(
+        default="", max_length=1000, description="Why quarantined, waiting, withdrawn, or sealed without a delivery"
+    )
 
     received_sha256: str = Field(max_length=64, index=True)
     received_size: int
@@ -68,11 +72,28 @@ class Document(SQLModel, table=True):
         sa.Index("ix_document_search", "client_id", "contract_id", sa.text("issue_date DESC"), sa.text("id DESC")),
         sa.Index("ix_document_state", "state", "id"),
         sa.Index(
+            "ix_document_quarantined",
+            "key",
+            "received_sha256",
+            unique=True,  # of two gateways that take the same bytes at once, one finds the other's row
+            sqlite_where=sa.text("state = 'quarantined'"),
+            postgresql_where=sa.text("state = 'quarantined'"),
+        ),
+        sa.Index(
             "ix_document_to_seal",
             "due_at",
             "id",
             sqlite_where=sa.text("due_at IS NOT NULL"),
             postgresql_where=sa.text("due_at IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_document_undelivered",
+            "client_id",
+            "company_id",
+            "contract_id",
+            "id",
+            sqlite_where=sa.text(UNDELIVERED),
+            postgresql_where=sa.text(UNDELIVERED),
         ),
     )
 

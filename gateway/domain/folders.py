@@ -148,3 +148,11 @@ class FolderSession(SQLModel, table=True):
     highest_sequence: int = Field(default=0, sa_type=sa.BigInteger, description="The newest entry that it was shown")
     started_at: dt.datetime = Field(sa_type=UTCDateTime)
     ended_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    __table_args__ = (
+        sa.Index(
+            "ix_folder_session_open",
+            "id",
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        ),
+    )

@@ -186,6 +186,8 @@ def _next_of_document(tx: Transaction, document: Document) -> str:
             return f"Nothing: a duplicate is neither sealed nor delivered; the stamped duplicate {stamped}."
         case DocumentState.RECEIVED, Nature.ORIGINAL | Nature.PLATFORM_COPY:
             return "It is sealed next, and its deliveries are planned."
+        case DocumentState.SEALED, _ if document.state_reason:
+            return f"It is delivered once the settings give it a channel ({document.state_reason})."
     return ""
 
 
@@ -250,6 +252,8 @@ def _next_of_delivery(delivery: Delivery, places: _Places) -> str:
         case DeliveryState.PUBLISHED:
             folder = places.folders.get(delivery.destination)
             return f"In {where}: received once {_RECEIPTS[folder.receipt_mode]}." if folder else ""
+        case DeliveryState.EXPIRED_UNREAD:
+            return f"In {where}: nothing by itself; it stays in the archive, where the client can still read it."
         case DeliveryState.FAILED | DeliveryState.BOUNCED:
             return f"To {where}: nothing by itself; an operator may retry it."
     return ""

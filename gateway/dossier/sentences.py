@@ -28,6 +28,7 @@ SENTENCES = {
     "document.replaced": "{actor} replaced it by document {by}[: {reason}].",
     "document.waiting": "Waits to be sealed: {reason}.",
     "document.sealed": "Sealed (PAdES {level}) by {signer}; the sealed bytes have SHA-256 {sha256}.",
+    "document.undelivered": "Goes nowhere for now: {reason}.",
     "document.withdrawn": "{actor} withdrew it[: {reason}].[ Mail that had left is not recalled: {mail_that_left}.]",
     "duplicate.made": "Its stamped duplicate was made at the first request: {size} bytes, SHA-256 {sha256}.",
     # its deliveries
@@ -54,14 +55,15 @@ SENTENCES = {
     "delivery.published": "Published in {where} as {name}, number {sequence} of the folder, {size} bytes, "
     "SHA-256 {sha256}.",
     "delivery.received": "Received by the client from {where}: {how}.",
-    "delivery.expired": "Its time in the inbox of {where} ended unread.",
-    "delivery.expired_unread": "Its time in the inbox of {where} ended unread.",
+    "delivery.expired": "Its time in the inbox of {where} ended without a receipt.",
+    "delivery.expired_unread": "Its time in the inbox of {where} ended without a receipt.",
     "delivery.withdrawn": "Taken out of {where}[ by {actor}][: {reason}].",
     "entry.read": "Read in {where} by key {key} from {address}: {bytes} of {size} bytes[, by now all|fully_read].",
     "entry.removed": "Deleted in {where} by key {key} from {address}, after a full read.",
     "entry.removed_unread": "Deleted in {where} by key {key} from {address} before a full read: this is no receipt.",
     "entry.renamed": "Renamed in {where} by key {key} from {address} to {target}.",
     "entry.returned": "Renamed and not read in full for too long: back in {where} as {name}.",
+    "entry.expired": "The file {name} left the inbox of {where}: nobody had received it in time; the archive keeps it.",
     "entry.received": "The file {name} in {where} counts as received: {how}.",
     "entry.withdrawn": "Its name in {where} is withdrawn from inbox and archive.",
     # the parties
@@ -85,6 +87,8 @@ SENTENCES = {
     "folder.changed": "{actor} changed the drop folder: formats {formats}, receipt by {receipt_mode}.",
     "key.added": "{actor} let the key {fingerprint} open the folder[, until {expires_at}].",
     "key.revoked": "{actor} revoked the key {fingerprint}.",
+    "session.cut_off": "A session by {protocol} with key {key}[ from {address}] was cut off: the gateway's process "
+    "ended. It saw numbers up to {highest_sequence}.",
     "session.ended": "A session by {protocol} with key {key} from {address} ended; it saw numbers up to "
     "{highest_sequence}.",
     "token.created": "{actor} made the token {name} with scope {scope}[, until {expires_at}].",

@@ -9,8 +9,10 @@ paths.py     the one normaliser: bytes of the client in, a path inside its home 
 index.py     what a folder holds now, in memory, as fresh as one second; which entries may be listed yet
 folders.py   DropFolders: every folder, behind one object
 visit.py     Visit: one session's view of its folder, every call that a protocol makes for a client
+content.py   the bytes of an entry, opened when they are whole
 nodes.py     listings, and open files that remember what was read of them
 entries.py   what a client does to names: remove, rename, mkdir, rmdir; what returns by itself
+retention.py what leaves the inbox by itself, unread
 receipts.py  what was read, and which facts make an entry, then its delivery, received
 ranges.py    unions of byte ranges
 sessions.py  who may enter, and the row that says who was here
@@ -27,12 +29,14 @@ The rules
     delete     fully read, and out of its place in the inbox: removed, renamed, or expired
     full_read  fully read
     api        acknowledged
-    none       nothing
+    none       nothing; the inbox's retention ends it
   A delivery is received when every entry of it is.
 - A removal always succeeds and takes the name out of the inbox. Before a full read it is *removed unread*: no
   receipt, an alert. A full read from the archive afterwards is then the receipt.
 - A rename moves the name inside the home, never onto another, never into the archive, and is no receipt by
   itself. Not fully read in time, the entry returns under its own name, with an alert.
+- What is not received within the inbox's retention leaves it, with an alert: its delivery is expired unread. The
+  archive keeps the file.
 - A received name can still be opened, looked at, renamed and removed, unlisted, for the linger time and until
   the session that opened it ends; then it is not there.
 - Nothing a client does reaches the archive. What is not yours and what is not there get the same answer.

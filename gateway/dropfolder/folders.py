@@ -1,7 +1,6 @@
 """Every client's folder, behind one object: what the protocols, the portal and the daemon's sweeps call."""
 
 import datetime as dt
-import os
 import threading
 from collections.abc import Collection
 from weakref import WeakValueDictionary
@@ -10,10 +9,10 @@ import structlog
 
 from .. import clock
 from ..config import FolderSettings
-from ..errors import NotFound, Unavailable
 from ..store.blobs import Blobs
 from ..store.database import Database
-from . import entries, receipts, sessions
+from . import entries, receipts, retention, sessions
+from .content import Content
 from .index import Index, Item
 from .sessions import Login, Session
 from .visit import Visit
@@ -28,7 +27,7 @@ class DropFolders:
     def __init__(self, db: Database, blobs: Blobs, settings: FolderSettings) -> None:
         self._db = db
         self._settings = settings
-        self._blobs = blobs
+        self._content = Content(blobs)
         self._indexes: WeakValueDictionary[str, Index] = WeakValueDictionary()  # one a folder, while anybody is there
         self._kept: dict[str, tuple[Index, float]] = {}  # and for a while after, with the time of the last visit
         self._lock = threading.Lock()
@@ -41,23 +40,15 @@ class DropFolders:
         """Of the keys of open sessions, those that were revoked, expired or disabled since, with the reason."""
         return self._db.read(lambda tx: sessions.no_longer_allowed(tx, key_ids)) if key_ids else {}
 
+    def take_over(self) -> None:
+        """End the sessions that a killed process left open; for the only daemon of a database, at its start."""
+        while self._db.write(sessions.end_left_open):
+            pass
+
     def visit(self, session: Session) -> Visit:
         """A session's view; `begin` it."""
         index = self._index(session.login.folder_id)
-        return Visit(self._db, index, session, self._open_blob, self._settings.directories)
-
-    def _open_blob(self, item: Item) -> int:
-        """A file descriptor of an entry's bytes; Unavailable when they are missing or not whole."""
-        try:
-            fd = self._blobs.open(item.sha256)
-        except NotFound:
-            log.error("entry.blob_missing", entry=item.id, sha256=item.sha256)
-            raise Unavailable("these bytes cannot be read at the moment; try again") from None
-        if (size := os.fstat(fd).st_size) != item.size:
-            os.close(fd)
-            log.error("entry.blob_damaged", entry=item.id, sha256=item.sha256, size=size, expected=item.size)
-            raise Unavailable("these bytes cannot be read at the moment; try again")
-        return fd
+        return Visit(self._db, index, session, self._content, self._settings.directories)
 
     def acknowledge(self, folder_id: str, entry_ids: Collection[str], by: str) -> int:
         """Receipts by API, see receipts.acknowledge; how many entries were received by it."""
@@ -79,6 +70,25 @@ class DropFolders:
         for item in items:
             log.warning("entry.returned", entry=item.id, folder=folder_id, sequence=item.sequence)
         return len(items)
+
+    def expire(self, now: dt.datetime) -> int:
+        """What was published too long ago and not received leaves the inbox; how many deliveries ended unread by it."""
+        before = now - dt.timedelta(days=self._settings.inbox_days)
+        count = 0
+        for folder_id in self._db.read(lambda tx: retention.folders_with_expired(tx, before)):
+            count += self._expire(folder_id, before)
+        return count
+
+    def _expire(self, folder_id: str, before: dt.datetime) -> int:
+        count = 0
+        while True:
+            items, deliveries = self._db.write(lambda tx: retention.expire(tx, folder_id, before))
+            if not items:
+                return count
+            self._apply(folder_id, items)
+            for delivery in deliveries:
+                log.warning("delivery.expired_unread", delivery=delivery, folder=folder_id)
+            count += len(deliveries)
 
     def _apply(self, folder_id: str, items: list[Item]) -> None:
         with self._lock:

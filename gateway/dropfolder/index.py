@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
 import structlog
@@ -103,6 +104,10 @@ def items_where(tx: Transaction, folder_id: str, *conditions: Any) -> list[Item]
     return [item_of(row) for row in tx.execute(query)]
 
 
+class Month(list[Item]):
+    """The entries of one month of the archive; a list that is forgotten when nobody holds it."""
+
+
 @dataclass(frozen=True)
 class _News:
     """What one look at the database brought."""
@@ -136,6 +141,7 @@ class Index:
         self._directories: dict[str, int] = {}
         self._months: dict[str, int] = {}
         self._pins: Counter[str] = Counter()
+        self._archive: WeakValueDictionary[tuple[str, int, int], Month] = WeakValueDictionary()
 
     # -- freshness
 
@@ -329,6 +335,22 @@ class Index:
                 if path != paths.INBOX:
                     made.setdefault(path, item.mtime)
         return made
+
+    def archived(self, month: str) -> Month:
+        """What was published in a month and is not withdrawn, from the database.
+
+        Everybody who asks until something is published shares one list: an archive is large, and handles are many.
+        """
+        key = (month, self._last_sequence, self.last_mtime)
+        found = self._archive.get(key)
+        if found is None:
+            found = Month(self._db.read(lambda tx: items_where(tx, self.folder_id, *self.in_month(month))))
+            self._archive[key] = found
+        return found
+
+    def in_month(self, month: str) -> tuple[Any, ...]:
+        """The conditions for what a month of the archive holds."""
+        return ENTRY.c.month == month, ENTRY.c.withdrawn_at.is_(None), ENTRY.c.mtime < self.last_mtime
 
     def months(self) -> list[str]:
         """The archive's months, `YYYY-MM`, oldest first."""

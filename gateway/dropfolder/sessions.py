@@ -24,6 +24,7 @@ CLIENT = metadata.tables["client"]
 FOLDER = metadata.tables["folder"]
 KEY = metadata.tables["ssh_key"]
 SESSION = metadata.tables["folder_session"]
+PERSONAL = metadata.tables["personal_value"]
 
 
 @dataclass(frozen=True)
@@ -137,3 +138,25 @@ def end(tx: Transaction, session: Session, who: dict[str, Any], highest_sequence
     )
     facts = {"protocol": session.protocol, "banner": session.banner[:255], "algorithms": session.algorithms[:300]}
     evidence.record(tx, "session.ended", session.login.folder_id, **who, **facts, highest_sequence=highest_sequence)
+
+
+def end_left_open(tx: Transaction, limit: int = 500) -> int:
+    """End the sessions of a process that is gone, as they stand in their rows; how many."""
+    rows = tx.execute(
+        sa.select(SESSION, KEY.c.fingerprint, PERSONAL.c.value)
+        .outerjoin(KEY, KEY.c.id == SESSION.c.key_id)
+        .outerjoin(PERSONAL, PERSONAL.c.id == SESSION.c.address_id)
+        .where(SESSION.c.ended_at.is_(None))
+        .order_by(SESSION.c.id)
+        .limit(limit)
+    ).all()
+    ids = [row.id for row in rows]
+    tx.execute(sa.update(SESSION).where(SESSION.c.id.in_(ids)).values(ended_at=database.now(tx)))
+    evidence.record_all(tx, [evidence.Fact("session.cut_off", row.folder_id, None, _left(tx, row)) for row in rows])
+    return len(rows)
+
+
+def _left(tx: Transaction, row: Any) -> dict[str, Any]:
+    facts = {name: getattr(row, name) for name in ("protocol", "banner", "algorithms", "highest_sequence")}
+    address = evidence.personal(tx, "address", row.value) if row.value else None  # None: erased since
+    return {"session": row.id, "key": row.fingerprint, "address": address, **facts}

@@ -17,6 +17,7 @@ from ..domain import names
 from ..errors import Conflict, Denied, NotFound, Refused
 from ..store.database import Database, Transaction
 from . import entries, paths, receipts, sessions
+from .content import Content
 from .index import ENTRY, Index, Item, items_where
 from .nodes import Listing, Node, Reading, file_node
 from .sessions import Session
@@ -29,15 +30,13 @@ _FIXED = frozenset({"/", paths.INBOX, paths.ARCHIVE})
 class Visit:
     """One session in one folder. Its files may be used by several threads, each file by one at a time."""
 
-    def __init__(
-        self, db: Database, index: Index, session: Session, open_blob: Callable[[Item], int], directories: int
-    ) -> None:
-        """`open_blob` gives a file descriptor of an entry's bytes; at most `directories` can be made."""
+    def __init__(self, db: Database, index: Index, session: Session, content: Content, directories: int) -> None:
+        """At most `directories` can be made."""
         self.session = session
         self.highest_sequence = 0  # of the entries that it was shown
         self._db = db
         self._index = index
-        self._open_blob = open_blob
+        self._content = content
         self._max_directories = directories
         self._folder_id = session.login.folder_id
         self._opened: set[str] = set()
@@ -91,6 +90,13 @@ class Visit:
         """Whether a question about this path is answered from memory, at once."""
         return self._index.is_fresh and not (paths.is_archive(path) and path.count("/") >= 3)
 
+    def is_open_at_hand(self, path: str) -> bool:
+        """The same for opening the file there: it may have to be read once as a whole."""
+        if not self.is_at_hand(path):
+            return False
+        item = self._find(path)
+        return item is None or self._content.is_at_hand(item)
+
     def ask(self, question: Callable[[str], T], path: str) -> T:
         """`question(path)` after a look at the database if the last one was a second ago."""
         self._index.refresh()
@@ -116,7 +122,7 @@ class Visit:
         if item is None:
             self._directory(path)
             raise Conflict("this is a folder")
-        reading = Reading(item, self._open_blob(item))
+        reading = Reading(item, self._content.open(item))
         if item.id not in self._opened:
             self._opened.add(item.id)
             self._index.pin(item)
@@ -129,13 +135,9 @@ class Visit:
         return self._index.find(path, self._opened)
 
     def _find_archived(self, month: str, name: str) -> Item | None:
-        found = self._archived(month, ENTRY.c.name_folded == names.fold(name))
+        that = (*self._index.in_month(month), ENTRY.c.name_folded == names.fold(name))
+        found = self._db.read(lambda tx: items_where(tx, self._folder_id, *that))
         return next((item for item in found if item.name == name), None)
-
-    def _archived(self, month: str, *conditions: Any) -> list[Item]:
-        visible = ENTRY.c.mtime < self._index.last_mtime
-        in_month = (ENTRY.c.month == month, ENTRY.c.withdrawn_at.is_(None), visible)
-        return self._db.read(lambda tx: items_where(tx, self._folder_id, *in_month, *conditions))
 
     def _directory(self, path: str) -> Node:
         name = paths.split(path)[1]
@@ -162,7 +164,7 @@ class Visit:
     def _list_archive(self, parts: list[str]) -> Listing:
         months = self._index.months()
         if len(parts) == 2:
-            return Listing([], self._archived("-".join(parts)), self.saw, archived=True)
+            return Listing([], self._index.archived("-".join(parts)), self.saw, archived=True)
         inside = {m[5:] for m in months if m[:4] == parts[0]} if parts else {m[:4] for m in months}
         return Listing([self._node(name) for name in sorted(inside)], [], self.saw)
 

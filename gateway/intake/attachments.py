@@ -1,24 +1,21 @@
-"""The files inside a PDF, and what in it would run: found wherever they hide, decoded under a limit, never opened.
+"""What the files inside a PDF are: the invoice's XML, programs, others; and what else in it would run.
 
-An invoice's XML is looked for where readers look (ISO 19005-3, Factur-X 1.0 chapter 6): the name tree of embedded
-files, the associated files of the document and of its pages, file annotations. Actions and executables are looked for
-in every object, also in those that nothing refers to any more.
+An invoice's XML is looked for where readers look (sealing/embedded.py). Actions and executables are looked for in
+every object, also in those that nothing refers to any more.
 """
 
 import re
-import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import pikepdf
 
 from ..errors import Refused, TooLarge
+from ..sealing import embedded
+from ..sealing.embedded import File, Undecodable, decoded
 from . import facturx
 
 _HEAD = 16_384  # bytes looked at to tell what a file is: disclaimers stand before some roots
-_PIECE = 65_536  # inflated at a time: what follows is not even copied where only the head is wanted
 _MAX_FILES = 1000
-_MAX_DEPTH = 50
 
 # In the normalised text of an object; only what matches is looked at key by key.
 _WORTH_A_LOOK = re.compile(rb"/(?:JavaScript|JS|Launch|EF|XFA)(?![A-Za-z])")
@@ -40,17 +37,8 @@ _EXECUTABLE_MAGIC = (
 _ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]{0,40}:)?(?:%s)[\s>/]" % "|".join(facturx.ROOT_NAMES).encode())
 
 
-class Undecodable(Exception):
-    """A stream in a form that is not inflated here: another filter, a predictor, broken data."""
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """One embedded file; `name` as it stands there, for matching only: show `shown`."""
-
-    name: str
-    media_type: str
-    stream: pikepdf.Stream
+class Attachment(File):
+    """One embedded file; its name is for matching only: show `shown`."""
 
     @property
     def shown(self) -> str:
@@ -83,102 +71,14 @@ class Attachment:
         return f"the attachment {self.shown} is {what}" if what else None
 
 
-def decoded(stream: pikepdf.Stream, limit: int) -> bytes:
-    """The stream's bytes, at most `limit` + 1 of them: more than `limit` says that there are more. Undecodable.
-
-    Inflates by itself: pikepdf would inflate the whole stream first, and 1 MB can hold 1 GB.
-    """
-    raw = memoryview(stream.get_raw_stream_buffer())
-    if not _is_deflated(stream):
-        return bytes(raw[: limit + 1])
-    inflate = zlib.decompressobj()
-    content = bytearray()
-    try:
-        for start in range(0, len(raw), _PIECE):
-            content += inflate.decompress(raw[start : start + _PIECE], limit + 1 - len(content))
-            if len(content) > limit or inflate.eof:
-                return bytes(content)
-    except zlib.error as error:
-        raise Undecodable(f"its compressed data is broken ({error})") from None
-    raise Undecodable("its compressed data is cut off")
-
-
-def _is_deflated(stream: pikepdf.Stream) -> bool:
-    filters = stream.get("/Filter", pikepdf.Array())
-    names = [_word(one) for one in (filters if isinstance(filters, pikepdf.Array) else [filters])]
-    if "/F" in stream or names not in ([], ["/FlateDecode"]):
-        raise Undecodable(f"it is packed as {' '.join(names)[:80]!r}, and only FlateDecode is read")
-    parameters = stream.get("/DecodeParms")
-    if isinstance(parameters, pikepdf.Array):
-        parameters = parameters[0] if len(parameters) == 1 else None
-    if isinstance(parameters, pikepdf.Dictionary) and parameters.get("/Predictor", 1) != 1:
-        raise Undecodable("it is packed with a predictor")
-    return bool(names)
-
-
-def of_specification(specification: object) -> Iterator[Attachment]:
-    """The file or files of a file specification (ISO 32000-2 7.11.3): /F and /UF may name two."""
-    embedded = specification.get("/EF") if isinstance(specification, pikepdf.Dictionary) else None
-    if not isinstance(specification, pikepdf.Dictionary) or not isinstance(embedded, pikepdf.Dictionary):
-        return
-    name = next((text for key in ("/UF", "/F", "/DOS", "/Unix", "/Mac") if (text := _text(specification.get(key)))), "")
-    streams = {stream.objgen: stream for stream in embedded.values() if isinstance(stream, pikepdf.Stream)}
-    for stream in streams.values():
-        yield Attachment(name, _word(stream.get("/Subtype")), stream)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, pikepdf.String):
-        return ""
-    try:
-        return str(value).encode("utf-8", "replace").decode()  # a lone surrogate cannot be stored or sent
-    except UnicodeDecodeError:  # it begins with the mark of UTF-8 and goes on in something else
-        return bytes(value).decode("latin-1")
-
-
-def _word(value: object) -> str:
-    """A PDF name, such as /FlateDecode; pikepdf's own str() fails on bytes that are not UTF-8."""
-    return bytes(value).decode("latin-1") if isinstance(value, pikepdf.Name) else ""
-
-
 def listed(pdf: pikepdf.Pdf, pages: list[pikepdf.Object]) -> list[Attachment]:
     """The embedded files where readers look for them, each stream once; TooLarge when there are over a thousand."""
     found: dict[tuple[int, int], Attachment] = {}
-    for specification in _specifications(pdf.Root, pages):
-        for attachment in of_specification(specification):
-            found.setdefault(attachment.stream.objgen, attachment)
-            if len(found) > _MAX_FILES:
-                raise TooLarge(f"the PDF holds more than {_MAX_FILES} files", code="too_complex")
+    for file in embedded.files(pdf.Root, pages):
+        found.setdefault(file.stream.objgen, Attachment(file.name, file.media_type, file.stream))
+        if len(found) > _MAX_FILES:
+            raise TooLarge(f"the PDF holds more than {_MAX_FILES} files", code="too_complex")
     return list(found.values())
-
-
-def _specifications(root: pikepdf.Object, pages: list[pikepdf.Object]) -> Iterator[object]:
-    names = root.get("/Names")
-    if isinstance(names, pikepdf.Dictionary):
-        yield from _values(names.get("/EmbeddedFiles"))
-    for holder in (root, *pages):
-        associated = holder.get("/AF")
-        yield from associated if isinstance(associated, pikepdf.Array) else (associated,)
-    for page in pages:
-        annotations = page.get("/Annots")
-        for annotation in annotations if isinstance(annotations, pikepdf.Array) else ():
-            if isinstance(annotation, pikepdf.Dictionary):
-                yield annotation.get("/FS")
-
-
-def _values(tree: object) -> Iterator[object]:
-    """The values of a name tree (ISO 32000-2 7.9.6), without trusting its shape."""
-    seen: set[tuple[int, int]] = set()
-    left = [(tree, 0)]
-    while left:
-        node, depth = left.pop()
-        if not isinstance(node, pikepdf.Dictionary) or depth > _MAX_DEPTH or (node.is_indirect and node.objgen in seen):
-            continue
-        seen.add(node.objgen)
-        if isinstance(values := node.get("/Names"), pikepdf.Array):
-            yield from list(values)[1::2]
-        if isinstance(kids := node.get("/Kids"), pikepdf.Array):
-            left += [(kid, depth + 1) for kid in kids]
 
 
 def dangers(objects: list[object]) -> list[str]:
@@ -207,7 +107,8 @@ def _dangers_in(item: object) -> Iterator[str]:
         if "/XFA" in keys:
             yield "it holds a form with a program of its own (XFA)"
         if "/EF" in keys:
-            yield from (danger for attachment in of_specification(current) if (danger := attachment.danger()))
+            files = (Attachment(file.name, file.media_type, file.stream) for file in embedded.of_specification(current))
+            yield from (danger for file in files if (danger := file.danger()))
         left += _direct(current.values())
 
 

@@ -41,6 +41,7 @@ TYPE_CODES = {
     **dict.fromkeys(_CREDIT_NOTES.split(), Kind.CREDIT_NOTE),
     **dict.fromkeys(_CORRECTED.split(), Kind.CORRECTED_INVOICE),
 }
+_LONGEST_NUMBER = 40  # other sellers' and older numbers may be of another form than ours
 _USUAL_CODE = {Kind.INVOICE: "380", Kind.CREDIT_NOTE: "381", Kind.CORRECTED_INVOICE: "384"}
 
 
@@ -224,7 +225,11 @@ def _kind_of(code: str) -> Kind:
 
 def _corrects(kind: Kind, preceding: tuple[str, ...], given: str | None, warnings: list[str]) -> str:
     """Of an invoice, BT-25 names what went before it, such as a prepayment: it corrects nothing."""
-    stated = () if kind is Kind.INVOICE else preceding
+    if kind is Kind.INVOICE:
+        return given or ""
+    stated = tuple(number for number in preceding if len(number) <= _LONGEST_NUMBER and number.isprintable())
+    if len(stated) < len(preceding):
+        warnings.append("it names an invoice that it corrects (BT-25) by what is no number: not kept")
     if not stated:
         return given or ""
     if given is not None and given not in stated:

@@ -103,8 +103,8 @@ _ZUGFERD1_LEVEL = re.compile(r"urn:ferd:(?:CrossIndustryDocument:)?invoice:(?:1p
 
 _DECLARED = re.compile(rb"""<\?xml[^>]{0,200}?\sencoding\s*=\s*["']([^"'>]{0,80})["']""")
 _ENCODINGS = {
-    "utf-8": "utf-8", "us-ascii": "ascii", "ascii": "ascii", "iso-8859-1": "iso-8859-1", "latin1": "iso-8859-1",
-    "iso-8859-15": "iso-8859-15", "windows-1252": "cp1252", "utf-16": "utf-16",
+    "utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "ascii", "ascii": "ascii", "iso-8859-1": "iso-8859-1",
+    "latin1": "iso-8859-1", "iso-8859-15": "iso-8859-15", "windows-1252": "cp1252", "utf-16": "utf-16",
 }  # fmt: skip
 _SIGNATURES = (  # XML 1.0 appendix F
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -115,7 +115,7 @@ _SIGNATURES = (  # XML 1.0 appendix F
     (b"\x00<", "utf-16-be"),
 )
 _DTD = re.compile(rb"<!(?!--|\[CDATA\[)")  # <!DOCTYPE and, inside one, <!ENTITY, <!ELEMENT, <!ATTLIST
-_AMOUNT = re.compile(r"[+-]?[0-9]{1,14}(?:\.[0-9]{0,20})?")
+_AMOUNT = re.compile(r"[+-]?(?=\.?[0-9])[0-9]{0,14}(?:\.[0-9]{0,20})?")
 _DAY = re.compile(r"[0-9]{8}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _NAME_LENGTH = 200
@@ -153,8 +153,10 @@ def _utf8(raw: bytes) -> bytes:
     if encoding is None:
         named = declared[1].decode("ascii", "replace") if declared else "utf-8"
         encoding = _ENCODINGS.get(named.lower(), "")
-        if not encoding or encoding == "utf-16" or not raw.lstrip(b" \t\r\n").startswith(b"<"):
+        if not encoding or encoding == "utf-16":
             raise Refused(f"the XML is in an encoding that is not accepted ({named!r})", code="xml_encoding")
+        if not raw.lstrip(b" \t\r\n").startswith(b"<"):  # nor can it be read in another encoding than that
+            raise Refused("the XML is not well-formed: it does not begin with <", code="xml_broken")
     if encoding == "utf-8":
         return raw  # the parser checks it
     try:
@@ -285,7 +287,8 @@ class _Reader:
             return None
         value = Decimal(text) if _AMOUNT.fullmatch(text) else None
         if value is None or value != value.quantize(Decimal("0.0001")):
-            raise Refused(f"{name} is no amount with at most four decimals: {text[:40]!r}", code="amount_format")
+            message = f"{name} is no amount of at most 14 digits and four decimals: {text[:40]!r}"
+            raise Refused(message, code="amount_format")
         return value
 
     def _party(self, path: str, role: str) -> Party:

@@ -28,16 +28,25 @@ def start(limits: ReadLimits) -> None:
 def read_file(path: str, sidecar_json: bytes | None, xml_target: str, today: dt.date) -> Reading:
     """Read the document at `path`; the XML inside is written to `xml_target`, a new file, if there is one.
 
-    Refused and TooLarge say why not; NotFound: it is gone; Unavailable: it changed while it was read.
+    Refused and TooLarge say why not; NotFound: it is gone; Unavailable: it changed while it was read, or another
+    process began to read it before.
     """
     assert _limits is not None, "start comes first"
     _limit_cpu(_limits.cpu_seconds)
     beside = None if sidecar_json is None else sidecar.parse(sidecar_json)
     reading, xml = read.read(_regular_file(path, _limits.max_bytes), beside, _limits, today)
     if xml is not None:
-        with os.fdopen(os.open(xml_target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(xml)
+        _write_new(xml_target, xml)
     return reading
+
+
+def _write_new(path: str, content: bytes) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise Unavailable("its reading was begun before; try again", code="begun_before") from None
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
 
 
 def _limit_cpu(seconds: float) -> None:

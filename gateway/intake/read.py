@@ -21,6 +21,7 @@ from lxml import etree
 
 from ..config import IntakeSettings
 from ..errors import Refused, TooLarge
+from ..sealing import embedded
 from . import attachments, facturx
 from .facts import Facts, check_dates, merge
 from .sidecar import Sidecar
@@ -165,8 +166,11 @@ def _check_ends(pdf: bytes) -> None:
             raise Refused("a bare XML without its PDF is not accepted yet; send the Factur-X PDF", code="bare_xml")
         raise Refused("this is no PDF: it does not begin with %PDF-", code="not_pdf")
     end = pdf.rfind(b"%%EOF")
-    if end < 0 or len(pdf) - end - 5 > _AFTER_THE_END:
+    if end < 0:
         raise Refused("the PDF is cut off: its end mark %%EOF is missing", code="truncated")
+    if (after := len(pdf) - end - 5) > _AFTER_THE_END:
+        message = f"the PDF is cut off, or something was added to it: {after} bytes follow its last end mark %%EOF"
+        raise Refused(message, code="truncated")
 
 
 def _is_bare_xml(head: bytes) -> bool:
@@ -272,9 +276,9 @@ def _xmp(root: pikepdf.Object, invoice: facturx.Invoice | None, xml_name: str) -
     if not isinstance(metadata, pikepdf.Stream):
         return ["the PDF has no XMP metadata"] if invoice else []
     try:
-        packet = attachments.decoded(metadata, _XMP_LIMIT)
+        packet = embedded.decoded(metadata, _XMP_LIMIT)
         xmp = facturx.parse(packet.strip(b" \t\r\n\x00"))
-    except attachments.Undecodable as reason:
+    except embedded.Undecodable as reason:
         return [f"the XMP metadata cannot be read: {reason}"]
     except Refused as refused:
         if refused.code == "dtd":

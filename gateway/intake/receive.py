@@ -49,6 +49,13 @@ class Outcome:
     reason: str
 
 
+class Arrival(NamedTuple):
+    """A scratch file with a document that arrived, and the bytes of its sidecar, if it came with one."""
+
+    path: Path
+    sidecar: bytes | None
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A document that was read and whose bytes are kept, on its way to a row."""
@@ -92,50 +99,80 @@ class Intake:
 
     async def submit(self, path: Path, sidecar: bytes | None, source: str, actor: str) -> Outcome:
         """Take over the scratch file `path` (removed whatever comes) and accept it; Refused says why not."""
-        try:
-            candidate = await self.read(path, sidecar, source, actor)
-        except Refused as error:
-            await self.refuse(error, source, actor)
-            raise
-        answer = (await self.accept([candidate]))[0]
-        if isinstance(answer, Refused):
-            raise answer
-        return answer
+        answer: Candidate | Outcome | Refused | Unavailable
+        (answer,) = await self.read([Arrival(path, sidecar)], source, actor)
+        if isinstance(answer, Candidate):
+            (answer,) = await self.accept([answer])
+        elif isinstance(answer, Refused):
+            await self.refuse(answer, source, actor)
+        if isinstance(answer, Outcome):
+            return answer
+        raise answer
 
     async def refuse(self, error: Refused, source: str, actor: str) -> None:
         """Record that something was refused before it could be accepted."""
         fact = _refusal(error, source, actor, None)
         await self._pool.run(self._db.write, lambda tx: record_all(tx, [fact]))
 
-    async def read(self, path: Path, sidecar: bytes | None, source: str, actor: str) -> Candidate:
-        """Read a scratch file in a worker and keep its bytes; Refused, TooLarge or Unavailable."""
-        xml_target = self._blobs.scratch()
+    async def read(
+        self, arrivals: Sequence[Arrival], source: str, actor: str
+    ) -> list[Candidate | Refused | Unavailable]:
+        """Read scratch files (removed whatever comes) in workers and keep their bytes; each is answered for itself."""
+        targets = [self._blobs.scratch() for _ in arrivals]  # for the XML inside
+        try:
+            readings = await asyncio.gather(*map(self._read, arrivals, targets))
+            return await self._pool.run(self._keep_all, arrivals, readings, targets, source, actor)
+        except BaseException:
+            for path in (*(arrival.path for arrival in arrivals), *targets):
+                path.unlink(missing_ok=True)
+            raise
+
+    async def _read(self, arrival: Arrival, xml_target: Path) -> Reading | Refused | Unavailable:
+        path = str(arrival.path)
         try:
             self.require_space()
-            if path.stat().st_size > self._settings.max_megabytes * 1_000_000:
+            if arrival.path.stat().st_size > self._settings.max_megabytes * 1_000_000:
                 raise TooLarge(f"the document is over {self._settings.max_megabytes:g} MB")
             today = clock.day_of(clock.now(), self._issuer.zone)
-            reading = await self._read(path, sidecar, xml_target, today)
-            blob, xml = await asyncio.gather(self._pool.run(self._blobs.adopt, path), self._adopt_xml(xml_target))
-            if (blob.sha256, xml.sha256 if xml else None) != (reading.sha256, reading.xml_sha256):
-                raise Unavailable("the document changed between reading and keeping it; try again", code="handover")
-            return Candidate(reading, blob, xml, source, actor)
-        finally:
-            path.unlink(missing_ok=True)
-            xml_target.unlink(missing_ok=True)
-
-    async def _read(self, path: Path, sidecar: bytes | None, xml_target: Path, today: dt.date) -> Reading:
-        try:
-            reading = await self._readers.run(process.read_file, str(path), sidecar, str(xml_target), today)
+            reading = await self._readers.run(process.read_file, path, arrival.sidecar, str(xml_target), today)
             if reading.is_signed:
-                await self._sealers.run(sealing_process.check_file, str(path))
+                await self._sealers.run(sealing_process.check_file, path)
             return reading
         except WorkerDied as error:
             log.warning("intake.worker_died", cause=error.message)
-            raise Refused(f"it could not be read: {error.message}", code="unreadable") from None
+            return Refused(f"it could not be read: {error.message}", code="unreadable")
+        except (Refused, Unavailable) as error:
+            return error
 
-    async def _adopt_xml(self, path: Path) -> Blob | None:
-        return await self._pool.run(self._blobs.adopt, path) if path.exists() else None
+    def _keep_all(
+        self,
+        arrivals: Sequence[Arrival],
+        readings: Sequence[Reading | Refused | Unavailable],
+        targets: Sequence[Path],
+        source: str,
+        actor: str,
+    ) -> list[Candidate | Refused | Unavailable]:
+        """In one thread for all: what a call costs is more than what it does for one document."""
+        return [
+            self._keep(arrival.path, reading, target, source, actor)
+            for arrival, reading, target in zip(arrivals, readings, targets, strict=True)
+        ]
+
+    def _keep(
+        self, path: Path, reading: Reading | Refused | Unavailable, xml_target: Path, source: str, actor: str
+    ) -> Candidate | Refused | Unavailable:
+        try:
+            if not isinstance(reading, Reading):
+                raise reading
+            blob = self._blobs.adopt(path)
+            xml = self._blobs.adopt(xml_target) if reading.xml_sha256 is not None else None
+        except (Refused, Unavailable) as error:
+            path.unlink(missing_ok=True)
+            xml_target.unlink(missing_ok=True)
+            return error
+        if (blob.sha256, xml.sha256 if xml else None) != (reading.sha256, reading.xml_sha256):
+            return Unavailable("the document changed between reading and keeping it; try again", code="handover")
+        return Candidate(reading, blob, xml, source, actor)
 
     async def accept(self, candidates: Sequence[Candidate]) -> list[Outcome | Refused]:
         """Accept candidates in their order, in one transaction; each is answered for itself."""

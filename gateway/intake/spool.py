@@ -3,15 +3,14 @@
 A producer writes under `tmp/`, or under a name ending .tmp .part .partial .filepart, and renames into `new/`; what is
 in `new/` counts as whole. A sidecar `X.pdf.json` must be there before `X.pdf`. A scan decides; notifications would
 only be a hint. Accepted files leave `new/` once their row is committed; refused ones go to `refused/` and
-quarantined ones to `quarantined/`, each with `<name>.reason.json` beside it. Every step can be killed and repeated:
-the same file again gets the same answer.
+quarantined ones to `quarantined/`, each with `<name>.reason.json` beside it. They leave through `work/`, where no
+producer renames another file onto them. Every step can be killed and repeated: the same file again gets the same
+answer.
 """
 
 import asyncio
-import contextlib
 import json
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,23 +23,25 @@ from ..config import SpoolSettings
 from ..errors import Refused, TooLarge, Unavailable
 from ..pools import ThreadPool
 from ..store.blobs import Blobs
-from .receive import Candidate, Intake, Outcome
+from .receive import Arrival, Candidate, Intake, Outcome
 
 log = structlog.get_logger(__name__)
 _UNFINISHED = (".tmp", ".part", ".partial", ".filepart")
 _SIDECAR = ".json"
 _MAX_SIDECAR = 64 * 1024
 _LONGEST_NAME = 255  # NAME_MAX of Linux, in bytes
+_TOGETHER = 8  # files copied by one thread, and kept by one thread
 ACTOR = "spool"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Item:
-    """A file in new/, in the order of arrival."""
+    """A file in new/, in the order of arrival. `sidecar_identity`: of the sidecar that was read with it."""
 
     name: str
     path: Path
     identity: tuple[int, int, int]
+    sidecar_identity: tuple[int, int, int] | None = None
 
     @property
     def sidecar(self) -> Path | None:
@@ -48,12 +49,8 @@ class _Item:
         name = self.name + _SIDECAR
         return self.path.with_name(name) if len(os.fsencode(name)) <= _LONGEST_NAME else None
 
-    def is_unchanged(self) -> bool:
-        """Whether the name still leads to the file that was found: a producer may have renamed a newer one onto it."""
-        try:
-            return _identity(os.lstat(self.path)) == self.identity
-        except FileNotFoundError:
-            return False
+
+_Read = Candidate | Refused | Unavailable | None  # why it is refused, why it cannot be read now; None: it is gone
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:
@@ -73,6 +70,9 @@ class Spool:
         self._new, self._refused, self._quarantined = root / "new", root / "refused", root / "quarantined"
         for folder in (root, root / "tmp", self._new, self._refused, self._quarantined):
             folder.mkdir(mode=0o770, parents=True, exist_ok=True)
+        self._work = root / "work"
+        self._work.mkdir(mode=0o700, exist_ok=True)
+        self._put_back_all()
 
     async def turn(self) -> int:
         """How many files it dealt with; 0 when new/ holds nothing that is whole."""
@@ -83,14 +83,23 @@ class Spool:
             raise Unavailable(f"the spool cannot be used ({error.strerror})") from error
 
     async def _take_all(self) -> int:
+        """A batch is read while the one before it is accepted."""
         items = await self._pool.run(self._scan)
+        batches = [items[start : start + self._settings.batch] for start in range(0, len(items), self._settings.batch)]
         postponed: list[Unavailable] = []
-        for start in range(0, len(items), self._settings.batch):
-            batch = items[start : start + self._settings.batch]
-            unavailable = await self._batch(batch)
-            if len(unavailable) == len(batch):  # it is not this file or that one: something that all need is away
-                raise unavailable[0]
-            postponed += unavailable
+        ahead = [asyncio.ensure_future(self._read(batch)) for batch in batches[:1]]
+        try:
+            for number, batch in enumerate(batches, 1):
+                read = await ahead.pop()
+                ahead += [asyncio.ensure_future(self._read(after)) for after in batches[number : number + 1]]
+                unavailable = await self._accept(batch, read)
+                if len(unavailable) == len(batch):  # not this file or that one: something that all need is away
+                    raise unavailable[0]
+                postponed += unavailable
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
         if postponed:
             raise postponed[0]
         return len(items)
@@ -108,66 +117,137 @@ class Spool:
         found.sort(key=lambda one: (one[0][0], one[1]))
         return [_Item(name, self._new / name, identity) for identity, name in found]
 
-    async def _batch(self, items: Sequence[_Item]) -> list[Unavailable]:
-        """Accept what can be read now; why the others stay in new/ for another turn."""
-        read = list(zip(items, await asyncio.gather(*(self._read(item) for item in items)), strict=True))
-        candidates = [(item, one) for item, one in read if isinstance(one, Candidate)]
-        answers: list[tuple[_Item, Outcome | Refused]] = [(item, one) for item, one in read if isinstance(one, Refused)]
+    async def _accept(self, items: Sequence[_Item], read: Sequence[_Read]) -> list[Unavailable]:
+        """Accept what could be read; why the others stay in new/ for another turn."""
+        candidates = [(item, one) for item, one in zip(items, read, strict=True) if isinstance(one, Candidate)]
+        answers: list[tuple[_Item, Outcome | Refused]] = [
+            (item, one) for item, one in zip(items, read, strict=True) if isinstance(one, Refused)
+        ]
         if candidates:
             accepted = await self._intake.accept([one for _, one in candidates])
             answers += [(item, answer) for (item, _), answer in zip(candidates, accepted, strict=True)]
-        await self._pool.run(self._clear, answers)
-        return [one for _, one in read if isinstance(one, Unavailable)]
+        stuck = await self._pool.run(self._clear, answers)
+        return stuck + [one for one in read if isinstance(one, Unavailable)]
 
-    async def _read(self, item: _Item) -> Candidate | Refused | Unavailable | None:
-        """The candidate, why the file is refused, why it cannot be read now, or None when it is gone."""
-        try:
-            return await self._candidate(item)
-        except Unavailable as error:
-            return error
+    async def _read(self, items: Sequence[_Item]) -> list[_Read]:
+        groups = (items[start : start + _TOGETHER] for start in range(0, len(items), _TOGETHER))
+        return [one for read in await asyncio.gather(*map(self._read_group, groups)) for one in read]
 
-    async def _candidate(self, item: _Item) -> Candidate | Refused | None:
-        scratch = self._blobs.scratch()
+    async def _read_group(self, items: Sequence[_Item]) -> list[_Read]:
+        scratch = [self._blobs.scratch() for _ in items]
         try:
-            sidecar = await self._pool.run(self._copy, item, scratch)
-            return await self._intake.read(scratch, sidecar, "spool", ACTOR)
-        except FileNotFoundError:
-            return None
-        except Refused as error:
-            await self._intake.refuse(error, "spool", ACTOR)
-            return error
-        finally:
-            scratch.unlink(missing_ok=True)
+            copied = await self._pool.run(self._copy_all, items, scratch)
+            arrivals = [one for one in copied if isinstance(one, Arrival)]
+            candidates = iter(await self._intake.read(arrivals, "spool", ACTOR))
+        except BaseException:
+            for path in scratch:
+                path.unlink(missing_ok=True)
+            raise
+        read = [next(candidates) if isinstance(one, Arrival) else one for one in copied]
+        await asyncio.gather(*(self._intake.refuse(one, "spool", ACTOR) for one in read if isinstance(one, Refused)))
+        return read
+
+    def _copy_all(
+        self, items: Sequence[_Item], scratch: Sequence[Path]
+    ) -> list[Arrival | Refused | Unavailable | None]:
+        copied: list[Arrival | Refused | Unavailable | None] = []
+        for item, path in zip(items, scratch, strict=True):
+            try:
+                copied.append(Arrival(path, self._copy(item, path)))
+            except FileNotFoundError:
+                copied.append(None)
+            except (Refused, Unavailable) as error:
+                path.unlink(missing_ok=True)
+                copied.append(error)
+        return copied
 
     def _copy(self, item: _Item, scratch: Path) -> bytes | None:
         """Copy the file, so that nobody can change what was hashed; its sidecar's bytes, if it has one."""
         fd = _open_regular(item.path)
-        with os.fdopen(fd, "rb") as source:
+        try:
             if os.fstat(fd).st_size > self._max_bytes:
                 raise TooLarge(f"the document is over {self._max_bytes / 1_000_000:g} MB")
-            try:
-                with scratch.open("xb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-            except OSError as error:
-                raise Unavailable(f"the spool's file could not be copied ({error.strerror})") from error
+            _copy_to(scratch, fd)
+        except OSError as error:
+            raise Unavailable(f"the spool's file could not be copied ({error.strerror})") from error
+        finally:
+            os.close(fd)
         if item.sidecar is None:
             return None
         try:
+            item.sidecar_identity = _identity(os.lstat(item.sidecar))
             fd = _open_regular(item.sidecar)
         except FileNotFoundError:
             return None
         with os.fdopen(fd, "rb") as source:
             return source.read(_MAX_SIDECAR + 1)
 
-    def _clear(self, answered: Sequence[tuple[_Item, Outcome | Refused]]) -> None:
+    def _clear(self, answered: Sequence[tuple[_Item, Outcome | Refused]]) -> list[Unavailable]:
+        """Take out of new/ what was answered; why some of it had to stay, which stops nothing behind it."""
+        stuck = []
         for item, answer in answered:
-            if not item.is_unchanged():
-                continue  # what lies there now is looked at in the next turn
+            try:
+                self._take_out(item, answer)
+            except OSError as error:  # another user's folder, say
+                stuck.append(Unavailable(f"{item.name!a} cannot leave new/ ({error.strerror})"))
+        return stuck
+
+    def _take_out(self, item: _Item, answer: Outcome | Refused) -> None:
+        """Claim what was read first: what a producer renames onto its name meanwhile is not touched."""
+        file = self._claim(item.path, item.identity)
+        if file is None:
+            return  # what lies there now is looked at in the next turn
+        sidecar = self._claim(item.sidecar, item.sidecar_identity) if item.sidecar is not None else None
+        claimed = [path for path in (file, sidecar) if path is not None]
+        try:
             if isinstance(answer, Outcome) and answer.outcome != "quarantined":
-                _remove(item)
+                for path in claimed:  # the file first: were it left without its sidecar, it could get another answer
+                    path.unlink()
             else:
-                folder = self._quarantined if isinstance(answer, Outcome) else self._refused
-                _set_aside(item, folder, answer)
+                _set_aside(item, claimed, self._quarantined if isinstance(answer, Outcome) else self._refused, answer)
+        except OSError:
+            self._put_back_all()
+            raise
+
+    def _claim(self, path: Path, identity: tuple[int, int, int] | None) -> Path | None:
+        """Where the file is once nobody else can change it; None when it is another one than was read, or none."""
+        claimed = self._work / path.name
+        try:
+            os.rename(path, claimed)
+        except FileNotFoundError:
+            return None
+        if _identity(os.lstat(claimed)) == identity:
+            return claimed
+        self._put_back(claimed)
+        return None
+
+    def _put_back(self, claimed: Path) -> None:
+        """Into new/ again; a document whose name was taken meanwhile under another one."""
+        try:
+            os.link(claimed, self._new / claimed.name, follow_symlinks=False)
+        except FileExistsError:
+            if not claimed.name.endswith(_SIDECAR):
+                os.link(claimed, self._new / f"{clock.new_id('spl')}.pdf", follow_symlinks=False)
+        claimed.unlink()
+
+    def _put_back_all(self) -> None:
+        """What was claimed and not taken out, after a kill say, gets its answer again; a sidecar alone goes."""
+        names = {path.name for path in self._work.iterdir()}
+        for name in names:
+            if name.endswith(_SIDECAR) and name.removesuffix(_SIDECAR) not in names:
+                (self._work / name).unlink()  # of a file that is out
+            else:
+                self._put_back(self._work / name)
+
+
+def _copy_to(path: Path, source: int) -> None:
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        offset = 0
+        while sent := os.sendfile(target, source, offset, 1 << 30):
+            offset += sent
+    finally:
+        os.close(target)
 
 
 def _open_regular(path: Path) -> int:
@@ -184,22 +264,13 @@ def _open_regular(path: Path) -> int:
     return fd
 
 
-def _remove(item: _Item) -> None:
-    item.path.unlink(missing_ok=True)
-    if item.sidecar is not None:
-        item.sidecar.unlink(missing_ok=True)
-
-
-def _set_aside(item: _Item, folder: Path, answer: Outcome | Refused) -> None:
-    """Move a file and its sidecar out of new/, with the reason beside them; names that are taken or long get an id."""
+def _set_aside(item: _Item, claimed: Sequence[Path], folder: Path, answer: Outcome | Refused) -> None:
+    """Move a file, and its sidecar behind it, with the reason beside them; names that are taken or long get an id."""
     name = next(name for name in _names(item.name) if not os.path.lexists(folder / name))
     reason = folder / f"{name}.reason.json"
     reason.write_text(json.dumps(_reason(item, answer), indent=2, ensure_ascii=True) + "\n", "utf-8")
-    # The file first: were it left without its sidecar, it could get another answer the next time.
-    for source, target in ((item.path, name), (item.sidecar, f"{name}{_SIDECAR}")):
-        if source is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(source, folder / target)
+    for source, target in zip(claimed, (name, f"{name}{_SIDECAR}"), strict=False):
+        os.replace(source, folder / target)
 
 
 def _names(name: str) -> Iterator[str]:

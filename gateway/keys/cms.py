@@ -1,13 +1,15 @@
-"""CMS SignedData (RFC 5652) as a PAdES B-B seal needs it (ETSI EN 319 142-1): detached, one signer, SHA-256.
+"""CMS SignedData (RFC 5652) for seals (PAdES B-B, ETSI EN 319 142-1) and S/MIME: detached, one signer, SHA-256.
 
-Signed attributes: content-type, message-digest, signing-certificate-v2 (RFC 5035), and no signing-time, which
-PAdES puts into the PDF. What does not change from one signature to the next is encoded once for each key.
+Signed attributes: content-type, message-digest, signing-certificate-v2 (RFC 5035); signing-time for S/MIME only
+(RFC 8551 2.5.1), since PAdES puts it into the PDF. What does not change from one signature to the next is encoded
+once for each key.
 
 `verify` takes what `sign` writes and no more, read by a strict DER reader that shares nothing with the writer:
 since every byte outside the certificates is either signed or has one possible value, no byte can be changed
 unseen. Everything else, and every malformed input, is Refused.
 """
 
+import datetime as dt
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +36,7 @@ _RSA = bytes.fromhex("300d06092a864886f70d0101010500")  # rsaEncryption, RFC 337
 _ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 _CONTENT_TYPE = bytes.fromhex("06092a864886f70d010903")
 _MESSAGE_DIGEST = bytes.fromhex("06092a864886f70d010904")
+_SIGNING_TIME = bytes.fromhex("06092a864886f70d010905")
 _SIGNING_CERTIFICATE_V2 = bytes.fromhex("060b2a864886f70d010910022f")
 
 
@@ -55,11 +58,14 @@ class _Template:
     before_signers: bytes  # of SignedData: version, digest algorithms, content type, certificates
 
 
-def sign(key: SigningKey, digest: bytes) -> bytes:
-    """DER of a ContentInfo, by `key`, over content whose SHA-256 is `digest` (32 bytes)."""
+def sign(key: SigningKey, digest: bytes, signing_time: dt.datetime | None = None) -> bytes:
+    """DER of a ContentInfo, by `key`, over content whose SHA-256 is `digest` (32 bytes); `signing_time`: aware."""
     template = _template(key)
-    message_digest = _attribute("message_digest", core.OctetString(digest))
-    attributes = b"".join(sorted((*template.attributes, message_digest)))  # DER sorts a SET OF
+    own = [*template.attributes, _attribute("message_digest", core.OctetString(digest))]
+    if signing_time is not None:
+        kind = "utc_time" if signing_time.year < 2050 else "generalized_time"  # RFC 5652 11.3
+        own.append(_attribute("signing_time", cms.Time(kind, signing_time.replace(microsecond=0))))
+    attributes = b"".join(sorted(own))  # DER sorts a SET OF
     signature = key.sign(_tlv(_SET, attributes))
     return _content_info(template, attributes, signature)
 
@@ -128,15 +134,15 @@ def _tlv(tag: int, content: bytes) -> bytes:
     return bytes((tag, 0x80 | len(length))) + length + content
 
 
-def verify(der: bytes, digest: bytes) -> Signer:
-    """Who signed content whose SHA-256 is `digest`, the signature being good.
+def verify(der: bytes, digest: bytes, *, timed: bool = False) -> Signer:
+    """Who signed content whose SHA-256 is `digest`, the signature being good; `timed`: it holds a signing-time.
 
     Says nothing about trust in the signer's certificate (trust.py). Refused with one of the codes
     `cms_unreadable`, `cms_digest` (other content), `cms_certificate` (the certificate is not the one that the
     signer named), `cms_signature`.
     """
     try:
-        return _verify(der, digest)
+        return _verify(der, digest, timed)
     except Refused:
         raise
     except Exception as error:  # noqa: BLE001 - hostile DER makes the certificate parser raise nearly anything
@@ -158,12 +164,12 @@ class _SignerInfo:
     signature: bytes
 
 
-def _verify(der: bytes, digest: bytes) -> Signer:
+def _verify(der: bytes, digest: bytes, timed: bool) -> Signer:
     certificates, signer_info = _signed_data(der)
     signers = next((one for one in certificates if _issuer_and_serial(one) == signer_info.sid), None)
     if signers is None:
         raise Refused("the signer's certificate is not in the signature", code="cms_certificate")
-    _check_attributes(signer_info.attributes, digest, signers)
+    _check_attributes(signer_info.attributes, digest, signers, timed)
     certificate = x509.load_der_x509_certificate(signers)
     _check_signature(certificate, signer_info)
     others = tuple(x509.load_der_x509_certificate(other) for other in certificates if other != signers)
@@ -195,12 +201,10 @@ def _issuer_and_serial(certificate: bytes) -> bytes:
     return fields[3] + fields[1]
 
 
-def _check_attributes(content: bytes, digest: bytes, certificate: bytes) -> None:
+def _check_attributes(content: bytes, digest: bytes, certificate: bytes, timed: bool) -> None:
     attributes = dict(_parts(_content(attribute, _SEQUENCE), 2) for attribute in _split(content))
-    _expect(
-        len(_split(content)) == 3 and set(attributes) == {_CONTENT_TYPE, _MESSAGE_DIGEST, _SIGNING_CERTIFICATE_V2},
-        "content-type, message-digest, signing-certificate-v2",
-    )
+    used = {_CONTENT_TYPE, _MESSAGE_DIGEST, _SIGNING_CERTIFICATE_V2} | ({_SIGNING_TIME} if timed else set())
+    _expect(len(_split(content)) == len(used) and set(attributes) == used, "its signed attributes")
     _expect(_content(attributes[_CONTENT_TYPE], _SET) == _DATA, "content-type data")
     if _only(_content(attributes[_MESSAGE_DIGEST], _SET), _OCTETS) != digest:
         raise Refused("the content is not what was signed", code="cms_digest")

@@ -79,8 +79,8 @@ def load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
         return tuple(x509.load_pem_x509_certificates(path.read_bytes()))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", where=str(path)) from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: no certificate in PEM ({error})", where=str(path)) from None
+    except ValueError:
+        raise ConfigError(f"{path}: no certificate in PEM", where=str(path)) from None
 
 
 def _check_usage(certificate: x509.Certificate) -> None:

@@ -24,9 +24,9 @@ class Message:
 
 
 def compose(letter: Letter, key: SigningKey, at: dt.datetime) -> Message:
-    """The signed message of `letter`; `at`: now, for the certificate's validity."""
+    """The signed message of `letter`; `at`: now, which the signature names; the certificate must be valid then."""
     key.check(at)
-    content = header(letter) + smime.sign(entity(letter), key)
+    content = header(letter) + smime.sign(entity(letter), key, at)
     smime.verify(
         content, key.certificate, [hashlib.sha256(attached.content).hexdigest() for attached in letter.attachments]
     )

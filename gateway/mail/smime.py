@@ -7,41 +7,33 @@ would forgive (LF alone, a missing CRLF before a boundary) is Refused here, befo
 
 import base64
 import binascii
+import datetime as dt
 import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from asn1crypto import cms
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ..errors import ConfigError, Refused
+from ..keys import cms
 from ..keys.load import SigningKey
 from . import mime
 
 MAX_LINE = 998  # RFC 5322 2.1.1, without CRLF
-_OPTIONS = [pkcs7.PKCS7Options.DetachedSignature, pkcs7.PKCS7Options.Binary]
 _PRINTABLE = bytes(range(32, 127))
 _SIGNED = re.compile(rb'\r\nContent-Type: multipart/signed;[^\r]*(?:\r\n [^\r]*)*?boundary="([^"\r]{1,70})"\r\n')
 _MIXED = re.compile(rb'Content-Type: multipart/mixed;\r\n boundary="([^"\r]{1,70})"\r\n\r\n')
 _MAIL_PURPOSES = {ExtendedKeyUsageOID.EMAIL_PROTECTION, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 
 
-def sign(entity: bytes, key: SigningKey) -> bytes:
+def sign(entity: bytes, key: SigningKey, at: dt.datetime) -> bytes:
     """`entity` (CRLF, ends with CRLF) as a multipart/signed entity: its Content-Type, an empty line, its body.
 
-    The signature names the time of signing and carries the certificate and its chain. RSA or ECDSA, SHA-256.
+    The signature names the time of signing, `at` (aware), and carries the certificate and its chain.
     """
-    builder = pkcs7.PKCS7SignatureBuilder().set_data(entity)
-    builder = builder.add_signer(key.certificate, key.private_key, hashes.SHA256())
-    for issuer in key.chain:
-        builder = builder.add_certificate(issuer)
-    return multipart_signed(entity, builder.sign(Encoding.DER, _OPTIONS))
+    return multipart_signed(entity, cms.sign(key, hashlib.sha256(entity).digest(), at))
 
 
 def multipart_signed(entity: bytes, signature: bytes) -> bytes:
@@ -146,34 +138,11 @@ def _check_bytes(message: bytes) -> None:
 
 def _check_signature(der: bytes, digest: bytes, certificate: x509.Certificate) -> None:
     try:
-        signed_data = cms.ContentInfo.load(der, strict=True)["content"]
-        (signer,) = signed_data["signer_infos"]
-        embedded = [choice.chosen.dump() for choice in signed_data["certificates"]]
-        attributes = {attribute["type"].native: attribute["values"][0] for attribute in signer["signed_attrs"]}
-        signed_digest = attributes["message_digest"].native
-        # RFC 5652 5.4: signed as a SET, whatever tag it stands under in the structure.
-        signed = signer["signed_attrs"].untag().dump()
-        signature = signer["signature"].native
-    except (ValueError, KeyError, TypeError) as error:
-        raise Refused(f"the signature cannot be read ({type(error).__name__})", code="mail_signature") from None
-    if certificate.public_bytes(Encoding.DER) not in embedded:
+        signer = cms.verify(der, digest, timed=True)
+    except Refused as refused:
+        raise Refused(refused.message, code="mail_signature") from None
+    if signer.certificate != certificate:
         raise Refused("the message is signed with another certificate", code="mail_signature")
-    if signed_digest != digest:
-        raise Refused("the signature covers other bytes", code="mail_signature")
-    _check_by_public_key(certificate, signature, signed)
-
-
-def _check_by_public_key(certificate: x509.Certificate, signature: bytes, signed: bytes) -> None:
-    public_key = certificate.public_key()
-    try:
-        if isinstance(public_key, rsa.RSAPublicKey):
-            public_key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
-        elif isinstance(public_key, ec.EllipticCurvePublicKey):
-            public_key.verify(signature, signed, ec.ECDSA(hashes.SHA256()))
-        else:
-            raise Refused("the certificate's key is neither RSA nor EC", code="mail_signature")
-    except InvalidSignature:
-        raise Refused("the signature does not fit its certificate", code="mail_signature") from None
 
 
 def _attachments(entity: bytes) -> list[bytes]:

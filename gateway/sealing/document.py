@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pikepdf
 
 from ..errors import Refused
+from . import embedded
 
 _MAX_FIELD_DEPTH = 32
 
@@ -57,32 +58,27 @@ def signatures(content: bytes, pdf: pikepdf.Pdf) -> list[Signature]:
 
 
 def embedded_files(pdf: pikepdf.Pdf) -> tuple[tuple[str, str], ...]:
-    """(name, SHA-256) of each file in the name tree or among the associated files, sorted."""
-    specs = [(str(spec.get("/UF", spec.get("/F", ""))), spec) for spec in _list(pdf.Root.get("/AF"))]
-    names = pdf.Root.get("/Names")
-    if names is not None and "/EmbeddedFiles" in names:
-        specs += [(str(name), spec) for name, spec in pikepdf.NameTree(names["/EmbeddedFiles"]).items()]
-    files = {(name, stream.objgen): stream for name, stream in ((name, _file(spec)) for name, spec in specs)}
-    return tuple(sorted((name, hashlib.sha256(stream.read_bytes()).hexdigest()) for (name, _), stream in files.items()))
+    """(name, SHA-256) of each embedded file, wherever readers look for them, sorted."""
+    files = {
+        (file.name, file.stream.objgen): file for file in embedded.files(pdf.Root, (page.obj for page in pdf.pages))
+    }
+    return tuple(sorted((name, file.sha256()) for (name, _), file in files.items()))
 
 
 def metadata_sha256(pdf: pikepdf.Pdf) -> str:
     """SHA-256 of the XMP stream as it stands in the file; empty without one."""
     stream = pdf.Root.get("/Metadata")
-    return "" if stream is None else hashlib.sha256(stream.read_raw_bytes()).hexdigest()
-
-
-def _file(spec: pikepdf.Object) -> pikepdf.Object:
-    files = spec["/EF"]
-    return files["/UF" if "/UF" in files else "/F"]
+    return hashlib.sha256(stream.read_raw_bytes()).hexdigest() if isinstance(stream, pikepdf.Stream) else ""
 
 
 def _signatures_of_form(pdf: pikepdf.Pdf) -> Iterator[Signature]:
     form = pdf.Root.get("/AcroForm")
-    waiting = [(item, "", 0) for item in _list(form.get("/Fields"))] if form is not None else []
+    waiting = [(item, "", 0) for item in _list(form.get("/Fields"))] if isinstance(form, pikepdf.Dictionary) else []
     seen: set[tuple[int, int]] = set()
     while waiting:
         item, inherited_type, depth = waiting.pop(0)
+        if not isinstance(item, pikepdf.Dictionary):
+            continue
         if item.objgen in seen or depth > _MAX_FIELD_DEPTH:
             raise Refused("the PDF's form refers to itself", code="pdf_unreadable")
         if item.is_indirect:
@@ -107,8 +103,8 @@ def _signature(field_name: str, value: pikepdf.Object) -> Signature:
     )
 
 
-def _list(array: pikepdf.Object | None) -> list[pikepdf.Object]:
-    return [] if array is None else list(array.as_list())
+def _list(array: object) -> list[pikepdf.Object]:
+    return list(array.as_list()) if isinstance(array, pikepdf.Array) else []
 
 
 def gap_of(content: bytes, signature: Signature) -> slice:

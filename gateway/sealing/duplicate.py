@@ -8,10 +8,12 @@ Refused: what qpdf cannot read, and encrypted documents.
 """
 
 import math
+import zlib
 from functools import lru_cache
 from io import BytesIO
 
 import pikepdf
+from pikepdf import Dictionary, Name
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
@@ -56,13 +58,16 @@ def _make_forms_part_of_the_pages(pdf: pikepdf.Pdf) -> None:
     for page in pdf.pages:
         annotations = page.obj.get("/Annots")
         if annotations is not None:
-            page.obj.Annots = pikepdf.Array([one for one in annotations.as_list() if not _is_seal_or_file(one)])
+            page.obj.Annots = pikepdf.Array([one for one in annotations.as_list() if _is_for_the_eye(one)])
     pdf.flatten_annotations("all")
 
 
-def _is_seal_or_file(annotation: pikepdf.Object) -> bool:
+def _is_for_the_eye(annotation: object) -> bool:
+    """It is neither a seal nor a file."""
+    if not isinstance(annotation, Dictionary):
+        return False
     field = annotation if "/FT" in annotation or "/Parent" not in annotation else annotation["/Parent"]
-    return field.get("/FT") == pikepdf.Name.Sig or annotation.get("/Subtype") == pikepdf.Name.FileAttachment
+    return field.get("/FT") != Name.Sig and annotation.get("/Subtype") != Name.FileAttachment
 
 
 def _keep_only(dictionary: pikepdf.Object, keys: tuple[str, ...]) -> None:
@@ -72,7 +77,7 @@ def _keep_only(dictionary: pikepdf.Object, keys: tuple[str, ...]) -> None:
 
 def _strip(item: pikepdf.Object) -> None:
     """Take out of an object, and of what it holds directly, what is not for the eye."""
-    if isinstance(item, pikepdf.Dictionary | pikepdf.Stream):
+    if isinstance(item, Dictionary | pikepdf.Stream):
         for key in _STRIPPED:
             if key in item:
                 del item[key]
@@ -82,7 +87,7 @@ def _strip(item: pikepdf.Object) -> None:
     else:
         return
     for part in parts:
-        if isinstance(part, pikepdf.Dictionary | pikepdf.Array) and not part.is_indirect:
+        if isinstance(part, Dictionary | pikepdf.Array) and not part.is_indirect:
             _strip(part)
 
 
@@ -93,15 +98,24 @@ def _mark_pages(pdf: pikepdf.Pdf, line: str) -> None:
     with pikepdf.open(_overlays(distinct, line)) as overlays:
         marks = [pdf.copy_foreign(page.as_form_xobject()) for page in overlays.pages]
         for page, box, size in zip(pdf.pages, boxes, sizes, strict=True):
-            _mark(page, box, marks[distinct.index(size)], pikepdf.Name(f"/GatewayDuplicata{distinct.index(size)}"))
+            _mark(pdf, page, box, marks[distinct.index(size)])
 
 
-def _mark(page: pikepdf.Page, box: pikepdf.Rectangle, mark: pikepdf.Object, name: pikepdf.Name) -> None:
-    # Not Page.add_overlay, which names what it adds at random and so never makes the same bytes twice.
-    page.contents_add(b"q\n", prepend=True)
-    _close_graphics_states(page)
-    page.add_resource(mark, pikepdf.Name.XObject, name)
-    page.contents_add(page.calc_form_xobject_placement(mark, name, box, allow_shrink=True, allow_expand=True))
+def _mark(pdf: pikepdf.Pdf, page: pikepdf.Page, box: pikepdf.Rectangle, mark: pikepdf.Object) -> None:
+    # What the page draws becomes a form: all that it leaves open (state, clip, text) ends with it, and hides no mark.
+    packed = zlib.compress(_drawing(page))  # at once: a hundred pages may share one large stream
+    drawing = pdf.make_stream(packed, Filter=Name.FlateDecode, Type=Name.XObject, Subtype=Name.Form)
+    drawing.BBox, drawing.Resources = page.mediabox, page.resources
+    placed = page.calc_form_xobject_placement(mark, Name.Mark, box, allow_shrink=True, allow_expand=True)
+    page.obj.Resources = Dictionary(XObject=Dictionary(Drawing=drawing, Mark=mark))
+    page.obj.Contents = pdf.make_stream(b"/Drawing Do\n" + placed)
+
+
+def _drawing(page: pikepdf.Page) -> bytes:
+    """The page's content streams, which only together need to make sense (ISO 32000-1 7.8.2)."""
+    contents = page.obj.get("/Contents")
+    streams = contents.as_list() if isinstance(contents, pikepdf.Array) else [contents]
+    return b"\n".join(stream.read_bytes() for stream in streams if isinstance(stream, pikepdf.Stream))
 
 
 def _visible_box(page: pikepdf.Page) -> pikepdf.Rectangle:
@@ -121,15 +135,6 @@ def _upright_size(page: pikepdf.Page, box: pikepdf.Rectangle) -> tuple[float, fl
     turned = page.rotation % 180 == 90
     width, height = round(float(box.width), 2), round(float(box.height), 2)
     return (height, width) if turned else (width, height)
-
-
-def _close_graphics_states(page: pikepdf.Page) -> None:
-    """Undo every `q` that the page leaves open: the mark would be drawn in its coordinates and clip."""
-    depth = 0
-    for instruction in pikepdf.parse_content_stream(page, "q Q"):
-        depth = depth + 1 if str(instruction.operator) == "q" else max(0, depth - 1)
-    if depth:
-        page.contents_add(b"Q " * depth)
 
 
 def _overlays(sizes: list[tuple[float, float]], line: str) -> BytesIO:

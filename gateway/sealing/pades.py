@@ -67,7 +67,7 @@ def _update(content: bytes, room: int, reason: str, at: dt.datetime) -> tuple[By
     except Refused:
         raise
     except Exception as error:  # noqa: BLE001 - an odd document makes pyHanko raise nearly anything
-        raise Refused(f"the PDF takes no seal: {error}", code="pdf_unsealable") from None
+        raise Refused(f"the PDF takes no seal: {str(error) or type(error).__name__}", code="pdf_unsealable") from None
     return with_room, prepared
 
 

@@ -1,8 +1,8 @@
 """What the worker processes run: seal and verify one file, or stamp one. Paths in, facts out; no database, no socket.
 
-`start` runs once in each process and never fails, so that a key that is missing today is a reason to wait and
-not a dead worker: key and roots are loaded at the first document, and again at the next as long as they cannot
-be used. A new PKCS#12 file in the place of one that expired is therefore enough.
+`start` runs once in each process, limits its memory and never fails, so that a key that is missing today is a reason
+to wait and not a dead worker: key and roots are loaded at the first document, and again at the next as long as they
+cannot be used. A new PKCS#12 file in the place of one that expired is therefore enough.
 
 Unavailable: no usable key, no time-stamp, no room for the result; the document waits. Refused: the document
 cannot be sealed, or what came out did not verify. NotFound: the source is gone.
@@ -11,11 +11,12 @@ cannot be sealed, or what came out did not verify. NotFound: the source is gone.
 import datetime as dt
 import hashlib
 import logging
-import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pikepdf
 from cryptography import x509
 
 from .. import clock
@@ -26,6 +27,9 @@ from ..keys.trust import Trust, load_certificates
 from . import document, duplicate, pades
 from .validate import IssuerSeal, full_validate, verify_issuer_seal
 from .verify import certificate_facts, verify
+
+_MEMORY = 1 << 30  # of a process: the largest document accepted takes a small part of it
+_INFLATED = 64_000_000  # of one stream, where qpdf inflates it
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,10 @@ class _Worker:
         self._keys: _Keys | None = None
         self._sealed = 0
 
-    def seal(self, source: Path, target: Path) -> SealResult:
+    def seal(self, source: Path, target: Path, sha256: str) -> SealResult:
         if self.setup.level != "B-B":
             raise Unavailable(f"level {self.setup.level} is set and no time-stamp could be had", code="no_timestamp")
-        received, now = _read(source), clock.now()
+        received, now = _read_unchanged(source, sha256), clock.now()
         with document.opened(received) as pdf:
             arrived_signed = bool(document.signatures(received, pdf))
         keys = self._load()
@@ -142,22 +146,33 @@ _worker: _Worker | None = None
 
 
 def start(setup: SealSetup) -> None:
-    """Prepare this process; to be called once, before anything else here."""
+    """Limit and prepare this process, a worker; to be called once, before anything else here."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold the key
+    pikepdf.settings.set_qpdf_limits(
+        flate_max_memory=_INFLATED, png_max_memory=_INFLATED, tiff_max_memory=_INFLATED, run_length_max_memory=_INFLATED
+    )
+    prepare(setup)
+
+
+def prepare(setup: SealSetup) -> None:
+    """Begin anew with this setup, without limits."""
     global _worker
     for library in ("pyhanko", "pyhanko_certvalidator", "pikepdf"):
         logging.getLogger(library).setLevel(logging.ERROR)  # what they warn of, with tracebacks, is in our verdicts
     _worker = _Worker(setup)
 
 
-def seal_file(source: str, target: str) -> SealResult:
-    """Seal the document at `source` into `target` (fsynced), unless it is the issuer's already; verify it.
+def seal_file(source: str, target: str, sha256: str) -> SealResult:
+    """Seal the document at `source` into `target` (not fsynced), unless it is the issuer's already; verify it.
 
+    `sha256`: of the bytes that were received; the store's are sealed only if they are the same (`bytes_changed`).
     What is verified is what was written, read again. The first document of a process, one in `verify_sample`,
     and each that carries somebody's signature also go through pyHanko's validator.
     """
     if _worker is None:
         raise RuntimeError("start() was not called in this process")
-    return _worker.seal(Path(source), Path(target))
+    return _worker.seal(Path(source), Path(target), sha256)
 
 
 def check_file(source: str) -> None:
@@ -171,19 +186,21 @@ def check_file(source: str) -> None:
 
 
 def stamp_file(source: str, target: str, sha256: str, language: str) -> tuple[str, int]:
-    """Write the duplicate of the document at `source`, whose SHA-256 it names, to `target` (fsynced).
+    """Write the duplicate of the document at `source`, whose SHA-256 it names, to `target` (not fsynced).
 
     Its own SHA-256, and its size in bytes.
     """
-    stamped = duplicate.stamp(_read(Path(source)), sha256, language)
+    stamped = duplicate.stamp(_read_unchanged(Path(source), sha256), sha256, language)
     _write(Path(target), stamped)
     return hashlib.sha256(stamped).hexdigest(), len(stamped)
 
 
 def _load(setup: SealSetup) -> _Keys:
     key = None if setup.certificate is None else load_pkcs12(setup.certificate, setup.password_file)
-    issuers = tuple(one for path in setup.issuer_certificates for one in load_certificates(path))
-    return _Keys(key, Trust.load(setup.trust), issuers)
+    issuers = [one for path in setup.issuer_certificates for one in load_certificates(path)]
+    if key is not None:  # what it sealed needs no second seal by it
+        issuers.append(key.certificate)
+    return _Keys(key, Trust.load(setup.trust), tuple(issuers))
 
 
 def _without_folder(error: ConfigError) -> str:
@@ -218,6 +235,13 @@ def _result(
     )
 
 
+def _read_unchanged(path: Path, sha256: str) -> bytes:
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Refused("the store holds other bytes than were received", code="bytes_changed")
+    return content
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -231,7 +255,5 @@ def _write(path: Path, content: bytes) -> None:
     try:
         with path.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
     except OSError as error:
         raise Unavailable(f"the result cannot be written: {error.strerror}") from None

@@ -23,7 +23,7 @@ from ..config import SealSettings
 from ..delivery import plan
 from ..domain.documents import Document, Seal
 from ..domain.states import DocumentState, advance_document
-from ..errors import NotFound, Refused, Unavailable
+from ..errors import GatewayError, NotFound, Refused, Unavailable
 from ..evidence import Fact, canonical, record_all
 from ..pools import ThreadPool, WorkerDied, WorkerProcesses
 from ..store import database
@@ -33,6 +33,9 @@ from . import process
 
 log = structlog.get_logger(__name__)
 _LEASE = dt.timedelta(minutes=10)
+_BATCHES = 4  # claimed at once
+_TOGETHER = 8  # documents whose bytes one thread keeps
+_GROUPS = 4  # of them at a time: whoever else needs a worker waits for no more
 _WAIT = dt.timedelta(seconds=30)  # between looks at a key or an authority that is away
 
 
@@ -73,16 +76,26 @@ class Sealer:
         self._pool = pool
         self._wake_delivery = wake_delivery
         self._owner = clock.new_id("own")
+        self._turns = asyncio.Semaphore(_GROUPS)
 
     async def turn(self) -> int:
-        """How many documents it dealt with; 0 when none is due."""
+        """How many documents it dealt with; 0 when none is due. A batch is settled while those after it are sealed."""
         documents = await self._pool.run(self._db.write, self._claim)
-        if not documents:
-            return 0
-        results = await asyncio.gather(*(self._seal(document) for document in documents))
+        size = min(_TOGETHER, self._settings.batch)
+        groups = [documents[start : start + size] for start in range(0, len(documents), size)]
+        sealing = [asyncio.ensure_future(self._seal_group(group)) for group in groups]
+        per_batch = self._settings.batch // size
+        try:
+            for start in range(0, len(sealing), per_batch):
+                await self._settle_batch(await asyncio.gather(*sealing[start : start + per_batch]))
+        finally:
+            await asyncio.gather(*sealing, return_exceptions=True)
+        return len(documents)
+
+    async def _settle_batch(self, groups: Sequence[Sequence["_Sealed | _NotSealed"]]) -> None:
+        results = [result for group in groups for result in group]
         await self._pool.run(self._db.write, lambda tx: self._settle(tx, results))
         self._wake_delivery()
-        return len(documents)
 
     def _claim(self, tx: Transaction) -> list[Document]:
         now = database.now(tx)
@@ -90,7 +103,7 @@ class Sealer:
             select(Document)
             .where(col(Document.due_at) <= now, self._is_free(now))
             .order_by(col(Document.due_at), col(Document.id))
-            .limit(self._settings.batch)
+            .limit(_BATCHES * self._settings.batch)
             .with_for_update(skip_locked=True)
         ).all()
         tx.execute(
@@ -107,30 +120,58 @@ class Sealer:
         lease_until = col(Document.lease_until)
         return lease_until.is_(None) | (lease_until < now) | (col(Document.lease_owner) == self._owner)
 
-    async def _seal(self, document: Document) -> _Sealed | _NotSealed:
-        target = self._blobs.scratch()
-        try:
-            source = await self._pool.run(self._blobs.path, document.received_sha256)
-            seal = await self._workers.run(process.seal_file, str(source), str(target))
-            if seal.sha256 == document.received_sha256:
-                blob = Blob(document.received_sha256, document.received_size)
-            else:
-                blob = await self._pool.run(self._adopt, target, seal)
-            return _Sealed(document, seal, blob)
-        except Unavailable as error:
-            return _NotSealed(document, "blocked", error.message)
-        except NotFound:
-            return _NotSealed(document, "quarantined", "its bytes are missing from the store")
-        except (Refused, WorkerDied) as error:
-            return _NotSealed(document, "quarantined", error.message)
-        finally:
-            target.unlink(missing_ok=True)
+    async def _seal_group(self, documents: Sequence[Document]) -> list[_Sealed | _NotSealed]:
+        targets = [self._blobs.scratch() for _ in documents]
+        async with self._turns:
+            try:
+                sources = await self._pool.run(self._sources, documents)
+                seals = await asyncio.gather(*map(self._seal, documents, sources, targets))
+                return await self._pool.run(self._keep_all, documents, seals, targets)
+            except BaseException:
+                for target in targets:
+                    target.unlink(missing_ok=True)
+                raise
 
-    def _adopt(self, target: Path, seal: process.SealResult) -> Blob:
-        blob = self._blobs.adopt(target)
+    def _sources(self, documents: Sequence[Document]) -> list[Path | GatewayError]:
+        sources: list[Path | GatewayError] = []
+        for document in documents:
+            try:
+                sources.append(self._blobs.path(document.received_sha256))
+            except (NotFound, Unavailable) as error:
+                sources.append(error)
+        return sources
+
+    async def _seal(
+        self, document: Document, source: Path | GatewayError, target: Path
+    ) -> process.SealResult | GatewayError:
+        if isinstance(source, GatewayError):
+            return source
+        try:
+            paths = str(source), str(target)
+            return await self._workers.run(process.seal_file, *paths, document.received_sha256)
+        except (Unavailable, NotFound, Refused, WorkerDied) as error:
+            return error
+
+    def _keep_all(
+        self, documents: Sequence[Document], seals: Sequence[process.SealResult | GatewayError], targets: Sequence[Path]
+    ) -> list[_Sealed | _NotSealed]:
+        return [
+            self._keep(document, seal, target) for document, seal, target in zip(documents, seals, targets, strict=True)
+        ]
+
+    def _keep(self, document: Document, seal: process.SealResult | GatewayError, target: Path) -> _Sealed | _NotSealed:
+        if isinstance(seal, GatewayError):
+            target.unlink(missing_ok=True)
+            return _not_sealed(document, seal)
+        if seal.sha256 == document.received_sha256:
+            return _Sealed(document, seal, Blob(document.received_sha256, document.received_size))
+        try:
+            blob = self._blobs.adopt(target)
+        except Unavailable as error:
+            return _not_sealed(document, error)
         if blob.sha256 != seal.sha256:
-            raise Refused("the sealed bytes changed between the worker and the store", code="handover")
-        return blob
+            return _NotSealed(document, "quarantined", "the sealed bytes changed between the worker and the store")
+        return _Sealed(document, seal, blob)
 
     def _settle(self, tx: Transaction, results: Sequence[_Sealed | _NotSealed]) -> None:
         now = database.now(tx)
@@ -155,6 +196,12 @@ class Sealer:
             col(Document.state).in_((DocumentState.RECEIVED, DocumentState.WAITING)),
         )
         return set(tx.exec(query.with_for_update()).all())
+
+
+def _not_sealed(document: Document, error: GatewayError) -> _NotSealed:
+    if isinstance(error, NotFound):
+        return _NotSealed(document, "quarantined", "its bytes are missing from the store")
+    return _NotSealed(document, "blocked" if isinstance(error, Unavailable) else "quarantined", error.message)
 
 
 _UPDATE = (

@@ -64,13 +64,13 @@ def full_validate(sealed: bytes, trust: Trust, at: dt.datetime) -> dict[str, Any
     """What the validator says of a document that we sealed; for the verification record.
 
     The last signature must be trusted at `at` and cover the whole file, those before it must be intact still.
-    Codes: `seal_missing`, `seal_invalid`, `signature_broken`, `signature_changed`.
+    Codes: `seal_missing`, `seal_invalid`, `signature_broken`, `pdf_locked` (the seal is a change that one forbids).
     """
     found = _validate(sealed, trust, at)
     if not found:
         raise Refused("there is no seal in the document", code="seal_missing")
     for earlier in found[:-1]:
-        _refuse_if_broken(earlier, ModificationLevel.FORM_FILLING)
+        _refuse_if_locked(earlier)
     status = found[-1].status
     whole = status.coverage == SignatureCoverageLevel.ENTIRE_FILE
     if not (isinstance(status, PdfSignatureStatus) and status.bottom_line and whole):
@@ -88,14 +88,15 @@ def verify_issuer_seal(
     `signature_changed`, `signature_unsupported`.
 
     The document is the issuer's when its last signature is by one of `issuer_certificates`; it must then lead to
-    a trusted root (`certificate_untrusted`). A sound signature by anyone else does not say that the invoice
-    comes from the issuer, which is what the seal is there to prove. So such a document gets our seal on top: an
-    incremental update leaves the other signature valid in its place, and `full_validate` must confirm it.
+    a trusted root (`certificate_untrusted`), and nothing but validation data (DSS, level B-LT) may follow it: who
+    looks at it later must find the whole document sealed. A sound signature by anyone else does not say that the
+    invoice comes from the issuer, which is what the seal is there to prove. So such a document gets our seal on top:
+    an incremental update leaves the other signature valid in its place, and `full_validate` must confirm it.
     """
     found = _validate(content, trust, at)
     with document.opened(content) as pdf:
         listed = document.signatures(content, pdf)
-        embedded = document.embedded_files(pdf)
+        embedded, has_dss = document.embedded_files(pdf), "/DSS" in pdf.Root
     if len(listed) != len(found):
         raise Refused("a signature in the document is of a kind that cannot be checked", code="signature_unsupported")
     for signature in listed:
@@ -109,6 +110,8 @@ def verify_issuer_seal(
     _refuse_if_broken(seals[-1], ModificationLevel.LTA_UPDATES)
     if seals[-1].certificate not in issuer_certificates:
         return None
+    if found[-1].status.coverage != SignatureCoverageLevel.ENTIRE_FILE and not has_dss:
+        raise Refused("something was added to the document after its last signature", code="signature_changed")
     return _issuer_seal(seals[-1], embedded, trust, at)
 
 
@@ -168,6 +171,16 @@ def _refuse_if_broken(one: _Validated, allowed: ModificationLevel) -> None:
     changed = level is None or level > allowed or status.docmdp_ok is False
     if changed or coverage < SignatureCoverageLevel.ENTIRE_REVISION:
         raise Refused(f"the document was changed after its signature {name}", code="signature_changed")
+
+
+def _refuse_if_locked(earlier: _Validated) -> None:
+    try:
+        _refuse_if_broken(earlier, ModificationLevel.FORM_FILLING)
+    except Refused as refused:
+        if refused.code != "signature_changed":
+            raise
+        name = earlier.signature.field_name
+        raise Refused(f"the signature {name} in the PDF allows no seal on top of it", code="pdf_locked") from None
 
 
 def _refuse_if_expired(certificate: x509.Certificate, at: dt.datetime) -> None:

@@ -9,11 +9,13 @@ Failures: ConfigError for an address that cannot be had, or that plain HTTP must
 
 import contextlib
 import ipaddress
+import json
 import os
 import socket
 import struct
 from asyncio import BaseTransport, TimerHandle
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,7 @@ def resolve(listen: str, where: str) -> tuple[int, tuple[Any, ...]]:
     """Family and address of `host:port` or `[v6]:port`; ConfigError when it is neither."""
     host, colon, port = listen.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"{where} {listen!r} is not host:port", where=where)
+        raise ConfigError(f"{where} {listen!r} is not host:port, the port from 0 to 65535", where=where)
     try:
         family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
     except OSError as error:
@@ -153,8 +155,21 @@ class _Protocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES:
-            self.transport.close()
+        if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(431, "head_too_large", f"a request's head may have {HEAD_BYTES} bytes at most")
+
+    def send_400_response(self, msg: str) -> None:
+        """The library's answer to what the application is never told of."""
+        self._refuse(400, "malformed", "this is no HTTP request")
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        """A problem (RFC 9457), as all errors here are."""
+        title = HTTPStatus(status).phrase
+        problem = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
+        body = json.dumps(problem)
+        head = f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\ncontent-length: {len(body)}"
+        self.transport.write(f"{head}\r\nconnection: close\r\n\r\n{body}".encode("ascii"))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

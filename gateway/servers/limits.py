@@ -1,4 +1,4 @@
-"""How many connections a listener holds: from one source, before log-in, of one client, in all.
+"""How many connections a listener holds: from one source, before log-in, of one client, in all; how many handles.
 
 One address that opens a thousand idle connections must not shut everyone else out. No I/O, no clock: the listener
 closes what is refused here, and what has not logged in in time.
@@ -63,6 +63,29 @@ class ConnectionLimits:
         counter[key] -= 1
         if counter[key] <= 0:
             del counter[key]
+
+
+class Handles:
+    """The files and folders that are open: of one session, or of `whole`, all of them."""
+
+    def __init__(self, limit: int, whole: "Handles | None" = None) -> None:
+        self.limit = limit
+        self._whole = whole
+        self._held = 0
+
+    def check(self) -> None:
+        """Unavailable: no other may be opened."""
+        if self._held >= self.limit:
+            of = "in one session" if self._whole else "in all"
+            raise Unavailable(f"at most {self.limit} files and folders can be open at once {of}", code="handles")
+        if self._whole is not None:
+            self._whole.check()
+
+    def take(self, count: int = 1) -> None:
+        """Opened; a negative count: closed."""
+        self._held += count
+        if self._whole is not None:
+            self._whole.take(count)
 
 
 def source_of(address: str) -> str:

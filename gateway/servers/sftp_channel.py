@@ -1,8 +1,9 @@
 """One SFTP channel of an SSH connection: requests are answered in their order, and only as fast as they are taken.
 
 Requests wait as requests, a few bytes each, while the client's window or the network is full; so pipelining
-thousands of READs costs no memory. When many wait, reading from the channel pauses. A Call of the engine runs in
-the folder pool; the requests behind it wait. A file that is open when the channel ends was not read to its end.
+thousands of READs costs no memory. When many wait, or large ones, reading from the channel pauses. A Call of the
+engine runs in the folder pool; the requests behind it wait. A file that is open when the channel ends was not read
+to its end.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 TURN = 16  # requests answered before other sessions get the loop
 MANY = 256  # waiting requests that pause reading
 FEW = 64  # and that let it go on
+MANY_BYTES, FEW_BYTES = 256 * 1024, 64 * 1024  # the same of their bytes: a WRITE may carry as many by itself
 
 
 class SftpChannel(asyncssh.SSHServerSession[bytes]):
@@ -35,6 +37,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self._chan: asyncssh.SSHServerChannel[bytes]
         self._splitter = Splitter()
         self._requests: deque[Request] = deque()
+        self._waiting_bytes = 0  # of those requests
         self._refusal = ""
         self._is_busy = False  # a Call is under way
         self._is_full = False  # the client's window is
@@ -80,7 +83,9 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         if self._refusal:
             return
         try:
-            self._requests.extend(self._splitter.feed(data))
+            for request in self._splitter.feed(data):
+                self._requests.append(request)
+                self._waiting_bytes += len(request.body)
         except Malformed:
             self._give_up("not SFTP")
             return
@@ -133,7 +138,9 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
             if not self._can_answer():
                 return
             try:
-                answer = self._engine.answer(self._requests.popleft())
+                request = self._requests.popleft()
+                self._waiting_bytes -= len(request.body)
+                answer = self._engine.answer(request)
             except Malformed:
                 self._give_up("not SFTP version 3")
                 return
@@ -155,10 +162,10 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
             if is_idle:
                 self._leave()
             return
-        if self._is_reading and waiting > MANY:
+        if self._is_reading and (waiting > MANY or self._waiting_bytes > MANY_BYTES):
             self._is_reading = False
             self._chan.pause_reading()
-        elif not self._is_reading and waiting < FEW:
+        elif not self._is_reading and waiting < FEW and self._waiting_bytes < FEW_BYTES:
             self._is_reading = True
             self._chan.resume_reading()
         if self._is_at_end and is_idle and not self._chan.is_closing():

@@ -16,7 +16,7 @@ from ..dropfolder.nodes import Reading
 from ..dropfolder.sessions import Login, Session
 from ..dropfolder.visit import Visit
 from ..errors import Denied, GatewayError, Unavailable
-from .limits import Ticket
+from .limits import Handles, Ticket
 from .sftp_channel import SftpChannel
 from .sftp_engine import Engine
 
@@ -43,6 +43,7 @@ class SftpConnection(asyncssh.SSHServer):
         self._reasons: list[str] = []
         self._user_name = ""
         self._visit: Visit | None = None
+        self._handles = Handles(server.settings.handles_per_session, server.handles)
         self._channels: set[SftpChannel] = set()
         self._abandoned: list[Reading] = []
         self._is_lost = False
@@ -154,7 +155,7 @@ class SftpConnection(asyncssh.SSHServer):
     def session_requested(self) -> "SftpChannel | bool":
         if self._visit is None or self._server.is_draining or len(self._channels) >= CHANNELS:
             return False
-        engine = Engine(self._visit, self._server.settings.handles_per_session)
+        engine = Engine(self._visit, self._handles)
         channel = SftpChannel(engine, self)
         self._channels.add(channel)
         return channel

@@ -22,6 +22,7 @@ from ..dropfolder.nodes import Listing, Node, Reading
 from ..dropfolder.visit import Visit
 from ..errors import Conflict, Denied, GatewayError, NotFound, Refused, Unavailable
 from . import sftp_packets as wire
+from .limits import Handles
 from .sftp_packets import Fields, Malformed, Request, Status, Type
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 MAX_READ = 255 * 1024  # a whole answer stays under what OpenSSH's client accepts
 NAMES_A_PACKET = 100
 _READ_ONLY = 0x1  # SSH_FXF_READ, section 6.3
+_SIZE = 0x1  # SSH_FILEXFER_ATTR_SIZE, section 5
 
 STATUS: dict[type[GatewayError], Status] = {
     NotFound: Status.NO_SUCH_FILE,
@@ -63,10 +65,10 @@ Answer = bytes | Call
 class Engine:
     """The handles of one channel, and what each request does."""
 
-    def __init__(self, visit: Visit, max_handles: int) -> None:
-        """VERSION is answered only once the visit has begun."""
+    def __init__(self, visit: Visit, limit: Handles) -> None:
+        """VERSION is answered only once the visit has begun. `limit`: the session's, shared by its channels."""
         self._visit = visit
-        self._max_handles = max_handles
+        self._limit = limit
         self._handles: dict[bytes, Handle] = {}
         self._next_handle = 0
         self._is_begun = False
@@ -79,6 +81,7 @@ class Engine:
     def leave(self) -> list[Reading]:
         """The files that were never closed, for `Visit.abandon`; the engine holds nothing any more."""
         readings = [handle for handle in self._handles.values() if isinstance(handle, Reading)]
+        self._limit.take(-len(self._handles))
         self._handles.clear()
         return readings
 
@@ -144,21 +147,24 @@ class Engine:
         path, flags = paths.normalise(fields.string()), fields.u32()
         if flags != _READ_ONLY:
             raise Denied("this folder is for reading")
-        self._check_room()
-        return self._ask(request_id, path, self._visit.open, lambda reading: self._add(request_id, reading))
+        self._limit.check()
+        if self._visit.is_open_at_hand(path):
+            return self._add(request_id, self._visit.open(path))
+        return Call(
+            request_id,
+            lambda: self._visit.ask(self._visit.open, path),
+            lambda reading: self._add(request_id, reading),
+        )
 
     def _opendir(self, request_id: bytes, fields: Fields) -> Answer:
         path = paths.normalise(fields.string())
-        self._check_room()
+        self._limit.check()
         return self._ask(request_id, path, self._visit.listing, lambda listing: self._add(request_id, listing))
 
     # -- handles
 
-    def _check_room(self) -> None:
-        if len(self._handles) >= self._max_handles:
-            raise Unavailable(f"at most {self._max_handles} files and folders can be open at once")
-
     def _add(self, request_id: bytes, handle: Handle) -> bytes:
+        self._limit.take()
         self._next_handle += 1
         key = self._next_handle.to_bytes(8, "big")
         self._handles[key] = handle
@@ -202,6 +208,7 @@ class Engine:
 
     def _closed(self, request_id: bytes, key: bytes) -> bytes:
         del self._handles[key]
+        self._limit.take(-1)
         return wire.status(request_id, Status.OK)
 
     # -- what a client does
@@ -226,10 +233,14 @@ class Engine:
         return self._do(request_id, lambda: self._visit.remove_directory(path))
 
     def _setstat(self, request_id: bytes, fields: Fields) -> Answer:
-        path = paths.normalise(fields.string())
-        return self._ask(request_id, path, self._visit.stat, lambda _: wire.status(request_id, Status.OK))
+        path, size = paths.normalise(fields.string()), _wanted_size(fields)
+        return self._ask(request_id, path, self._visit.stat, lambda node: _unchanged(request_id, node.size, size))
 
     def _fsetstat(self, request_id: bytes, fields: Fields) -> Answer:
+        handle, size = self._handle(fields), _wanted_size(fields)
+        return _unchanged(request_id, 0 if isinstance(handle, Listing) else handle.item.size, size)
+
+    def _fsync(self, request_id: bytes, fields: Fields) -> Answer:
         self._handle(fields)
         return wire.status(request_id, Status.OK)
 
@@ -245,7 +256,7 @@ class Engine:
         return handler(self, request_id, fields)
 
     def _limits(self, request_id: bytes, _fields: Fields) -> Answer:
-        limits = struct.pack(">QQQQ", wire.MAX_PACKET, MAX_READ, MAX_READ, self._max_handles)
+        limits = struct.pack(">QQQQ", wire.MAX_PACKET, MAX_READ, MAX_READ, self._limit.limit)
         return wire.packet(Type.EXTENDED_REPLY, request_id, limits)
 
     def _statvfs(self, request_id: bytes, fields: Fields) -> Answer:
@@ -255,6 +266,18 @@ class Engine:
     def _fstatvfs(self, request_id: bytes, fields: Fields) -> Answer:
         self._handle(fields)
         return _space(request_id)
+
+
+def _wanted_size(fields: Fields) -> int | None:
+    """The size that the attributes of a SETSTAT ask for (section 5); None: they ask for none."""
+    return fields.u64() if fields.u32() & _SIZE else None
+
+
+def _unchanged(request_id: bytes, size: int, wanted: int | None) -> bytes:
+    """OK to a change of metadata, which is ignored; to say so of a truncation would be a lie."""
+    if wanted not in (None, size):
+        raise Denied("this folder is for reading")
+    return wire.status(request_id, Status.OK)
 
 
 def _space(request_id: bytes) -> bytes:
@@ -297,7 +320,7 @@ _EXTENDED: dict[bytes, _Handler] = {
     b"posix-rename@openssh.com": Engine._rename,  # overwrites elsewhere; here nothing ever does
     b"statvfs@openssh.com": Engine._statvfs,
     b"fstatvfs@openssh.com": Engine._fstatvfs,
-    b"fsync@openssh.com": Engine._fsetstat,
+    b"fsync@openssh.com": Engine._fsync,
     b"lsetstat@openssh.com": Engine._setstat,
     b"limits@openssh.com": Engine._limits,
 }

@@ -6,6 +6,7 @@ are idle, and those whose key, folder or client was taken away, within a few sec
 """
 
 import asyncio
+import resource
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ..dropfolder.folders import DropFolders
 from ..errors import ConfigError, GatewayError
 from ..pools import ThreadPool
 from . import ssh_keys
-from .limits import ConnectionLimits
+from .limits import ConnectionLimits, Handles
 from .sftp_connection import SftpConnection
 
 log = structlog.get_logger(__name__)
@@ -38,10 +39,13 @@ class SftpServer:
         self.settings = settings
         self.folders = folders
         self.pool = pool
+        # What clients hold open must leave descriptors to the database, the blobs and the other listeners.
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.handles = Handles(descriptors // 2)
         self.limits = ConnectionLimits(
             before_login=settings.connections_before_login,
             before_login_per_source=settings.connections_before_login_per_source,
-            total=settings.connections,
+            total=min(settings.connections, descriptors // 4),
             per_client=settings.connections_per_client,
         )
         self.is_draining = False

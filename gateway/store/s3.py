@@ -29,7 +29,7 @@ class S3Blobs:
     """See the module. `cache_bytes` bounds the cache; a file that is open stays readable when it leaves it."""
 
     def __init__(self, url: str, directory: Path, cache_bytes: int = 4 << 30) -> None:
-        self._store, self._prefix = _open(url)
+        self._store, self._prefix = open_store(url)
         self._cache, self._scratch = directory / "cache", directory / "scratch"
         for folder in (self._cache, self._scratch):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ class S3Blobs:
                 self._cached -= size
 
 
-def _open(url: str) -> tuple[S3Store, str]:
+def open_store(url: str) -> tuple[S3Store, str]:
     """The store and the prefix (with its slash) of an `s3://` URL; ConfigError when it is none."""
     parts = urlsplit(url)
     if parts.scheme != "s3" or not parts.netloc:

@@ -13,6 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from ..sealing.renditions import Rendition
 from .calls import etag
+from .problems import problem
 
 _BLOCK = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
@@ -51,7 +52,9 @@ def response(fd: int, rendition: Rendition, headers: Mapping[str, str]) -> Respo
     start, end = wanted
     if start >= end:
         os.close(fd)
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{rendition.size}"})
+        beyond = problem(416, "range", f"there are {rendition.size} bytes", {})
+        beyond.headers["Content-Range"] = f"bytes */{rendition.size}"
+        return beyond
     part = {"Content-Range": f"bytes {start}-{end - 1}/{rendition.size}", "Content-Length": str(end - start)}
     return _File(fd, start, end, 206, common | part, rendition.media_type)
 

@@ -14,7 +14,7 @@ from sqlmodel import col
 from .. import clock
 from ..config import Settings
 from ..domain.deliveries import Delivery
-from ..domain.documents import Document
+from ..domain.documents import UNDELIVERED, Document
 from ..domain.states import DeliveryState, DocumentState
 from ..errors import GatewayError
 from ..keys.load import load_pkcs12
@@ -67,7 +67,7 @@ class Disk:
 
 
 def documents_waiting(tx: Transaction) -> list[Waiting]:
-    """Documents to be sealed, waiting for a key, or in quarantine."""
+    """Documents to be sealed, waiting for a key, in quarantine, or sealed and without a channel (`undelivered`)."""
     held = col(Document.state).in_((DocumentState.WAITING, DocumentState.QUARANTINED))
     to_seal = sa.and_(col(Document.due_at).is_not(None), col(Document.state) == DocumentState.RECEIVED)
     query = sa.select(col(Document.state), sa.func.count(), sa.func.min(Document.received_at))
@@ -75,7 +75,11 @@ def documents_waiting(tx: Transaction) -> list[Waiting]:
         *tx.execute(query.where(to_seal).group_by(col(Document.state))),
         *tx.execute(query.where(held).group_by(col(Document.state))),
     ]
-    return [Waiting("", state.value, count, oldest) for state, count, oldest in rows]
+    waiting = [Waiting("", state.value, count, oldest) for state, count, oldest in rows]
+    count, oldest = tx.execute(
+        sa.select(sa.func.count(), sa.func.min(Document.received_at)).where(sa.text(UNDELIVERED))
+    ).one()
+    return [*waiting, Waiting("", "undelivered", count, oldest)] if count else waiting
 
 
 def deliveries_open(tx: Transaction) -> list[Waiting]:

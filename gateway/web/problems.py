@@ -45,6 +45,8 @@ STATUS_BY_CODE = {
     "stale": 412,
     "disk_full": 507,  # RFC 4918 11.5: nothing is wrong with the request
     "form": 400,
+    "media_type": 415,
+    "body_timeout": 408,
 }
 _CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 SHOWN = ("document", "number", "contract", "contracts", "where", "refused", "errors")
@@ -117,9 +119,13 @@ async def _ours(_request: Request, error: Exception) -> JSONResponse:
     return answer(error)
 
 
-async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    wrong = [{"where": _place(e["loc"]), "message": str(e["msg"])} for e in error.errors()[:20]]
+    if _is_no_json(request):
+        return problem(415, "media_type", "a body here is JSON: Content-Type: application/json", {})
+    wrong = [
+        {"where": _place(e["loc"]), "message": str(e["msg"]).removeprefix("Value error, ")} for e in error.errors()[:20]
+    ]
     if any(e["type"] == "json_invalid" for e in error.errors()):
         return problem(400, "malformed", "the body is not JSON", {"errors": wrong})
     detail = "; ".join(f"{e['where']}: {e['message']}" for e in wrong)
@@ -140,6 +146,13 @@ async def _lost_race(_request: Request, error: Exception) -> JSONResponse:
     """Somebody else's row stands in the way, and still does after the store has run the step again."""
     log.warning("request.lost_race", cause=str(getattr(error, "orig", error))[:300])
     return problem(409, "conflict", "somebody else made the same at the same moment: ask again", {})
+
+
+def _is_no_json(request: Request) -> bool:
+    """It has a body of another type, which FastAPI does not read as JSON and then finds to be no object."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    return has_body and kind != "application/json" and not kind.endswith("+json")
 
 
 def _place(location: Sequence[int | str]) -> str:

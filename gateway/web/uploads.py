@@ -128,8 +128,10 @@ async def read(
 ) -> Upload:
     """The form in `body`; `scratch` names the file to write, which exists only when this returns."""
     kind, options = parse_options_header(content_type)
-    if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise _malformed("a document is posted as multipart/form-data with a part named `file`")
+    if kind != b"multipart/form-data":
+        raise Refused("a document is posted as multipart/form-data with a part named `file`", code="media_type")
+    if not options.get(b"boundary"):
+        raise _malformed("the Content-Type names no boundary of the form's parts")
     form = _Form(options[b"boundary"], max_file_bytes)
     path = scratch()
     try:
@@ -138,8 +140,10 @@ async def read(
             form.parser.write(chunk)
             if waiting := form.take(_FLUSH_BYTES):
                 await pool.run(_append, path, waiting)
-        if not form.ended or "file" not in form.names:
-            raise _malformed("the form ends early" if form.names else "the form has no part named `file`")
+        if not form.ended:
+            raise _malformed("the form ends early")
+        if "file" not in form.names:
+            raise _malformed("the form has no part named `file`")
         await pool.run(_append, path, form.take(0))
     except BaseException as error:
         path.unlink(missing_ok=True)

@@ -14,8 +14,9 @@ import pytest
 
 from gateway import clock
 from gateway.config import DeliverySettings, IssuerSettings, MailSettings
-from gateway.delivery import orders
+from gateway.delivery import orders, outbox
 from gateway.delivery.attempt import MailWorker, forget_messages
+from gateway.delivery.breaker import FIRST_SECONDS
 from gateway.demo.authority import Authority
 from gateway.demo.mailbox import Mailbox as MailboxServer
 from gateway.demo.mailbox import Received
@@ -193,6 +194,125 @@ def test_without_a_relay_it_is_deferred(office: Office, sender: Sender) -> None:
     assert office.attempts()[0].phase == "connect"
 
 
+def test_behind_a_relay_in_trouble_one_message_at_a_time_tries_it(
+    office: Office, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others spend no attempt, and leave when it is back; each keeps its own place in the queue."""
+    office.sealed(4)
+    is_down = True
+    offset = 0.0
+    really = clock.monotonic
+    monkeypatch.setattr(clock, "monotonic", lambda: really() + offset)
+
+    async def shut(peer: Peer) -> None:
+        if is_down:
+            await peer.say("421 4.3.2 not now")
+        else:
+            await peer.play()
+
+    async def scene() -> list[int]:
+        nonlocal is_down, offset
+        started = []
+        async with scripted(shut) as (port, _):
+            worker = sender.worker(port, connections=1)
+
+            async def turn() -> None:
+                started.append(await worker.turn())
+                await asyncio.gather(*worker._running)
+
+            await turn()
+            await turn()
+            offset += FIRST_SECONDS
+            await turn()
+            await turn()
+            offset += 2 * FIRST_SECONDS
+            is_down = False
+            await turn()
+            await turn()
+            await worker.drain(20)
+        return started
+
+    assert asyncio.run(scene()) == [1, 0, 1, 0, 1, 1]
+    states = [row.state for row in sorted(office.deliveries(channel=Channel.EMAIL), key=lambda row: row.id)]
+    assert states == [DeliveryState.DEFERRED] * 2 + [DeliveryState.ACCEPTED] * 2
+    assert [one.number for one in office.attempts()] == [1, 1, 1, 1]
+
+
+def test_a_refusal_of_one_message_holds_up_no_other(office: Office, sender: Sender) -> None:
+    """Greylisting speaks of a recipient; the relay is well."""
+    office.sealed(3)
+
+    async def scene() -> list[int]:
+        async with scripted(defer) as (port, _):
+            worker = sender.worker(port, connections=1)
+            started = [await worker.turn() for _ in range(3)]
+            await worker.drain(20)
+        return started
+
+    assert asyncio.run(scene()) == [1, 1, 1]
+
+
+def test_a_clock_that_is_set_forward_ends_no_attempt_that_is_under_way(
+    office: Office, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease would be over, and the mail would be sent twice."""
+    mail = office.mail()
+    really = clock.now
+
+    async def scene() -> None:
+        reached, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(peer: Peer) -> None:
+            await peer.play(until=Phase.DOT)
+            reached.set()
+            await go_on.wait()
+            await peer.say("250 2.0.0 ok")
+
+        async with scripted(slow) as (port, _):
+            worker = sender.worker(port)
+            assert await worker.turn() == 1
+            await reached.wait()
+            monkeypatch.setattr(clock, "now", lambda: really() + dt.timedelta(hours=1))
+            assert await worker.turn() == 0
+            assert office.delivery(mail.id).state is DeliveryState.ATTEMPTING
+            go_on.set()
+            await worker.drain(20)
+
+    asyncio.run(scene())
+    assert office.delivery(mail.id).state is DeliveryState.ACCEPTED
+    assert "delivery.uncertain" not in office.events()
+
+
+def test_a_result_is_written_as_soon_as_the_database_is_back(
+    office: Office, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long that takes within the lease: given up sooner, an accepted message would be sent twice."""
+    mail = office.mail()
+    slept: list[float] = []
+    settle = outbox.settle
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    def away(*arguments: Any) -> DeliveryState:
+        if sum(slept) < SETTINGS.lease_seconds / 2:
+            raise Unavailable("the database does not answer; try again")
+        return settle(*arguments)
+
+    monkeypatch.setattr(outbox, "settle", away)
+
+    async def scene() -> None:
+        async with scripted(behave) as (port, _):
+            worker = sender.worker(port)
+            await worker.turn()
+            monkeypatch.setattr("gateway.delivery.attempt.asyncio.sleep", sleep)
+            await worker.drain(20)
+
+    asyncio.run(scene())
+    assert office.delivery(mail.id).state is DeliveryState.ACCEPTED
+    assert max(slept) == 5
+
+
 async def nul_in_the_reply(peer: Peer) -> None:
     await peer.play(until=Phase.RCPT)
     await peer.send(b"550 5.1.1 no\x00such \xff user \x1b[31m\r\n")
@@ -252,6 +372,26 @@ def test_missing_bytes_hold_it_until_they_are_back(office: Office, sender: Sende
     office.do(lambda tx: orders.release(tx, mail.id, WHO, "restored"))
     sender.through(behave)
     assert office.delivery(mail.id).state is DeliveryState.ACCEPTED
+
+
+def test_damaged_bytes_are_not_sent_and_the_others_go_on(office: Office, sender: Sender) -> None:
+    """Neither a document that changed in the store, nor a message that was composed before it did."""
+    good = office.mail()
+    changed = office.blobs.put(b"%PDF-1.7 as it was sealed")
+    mail = office.mail(office.sealed(sealed_sha256=changed.sha256, sealed_size=changed.size)[0])
+    deferred = office.mail()
+    sender.through(defer, connections=1)  # the first of them is composed
+    office.blobs.path(changed.sha256).chmod(0o600)
+    office.blobs.path(changed.sha256).write_bytes(b"%PDF-1.7 as it was SEALED")
+    message = office.blobs.path(office.delivery(good.id).message_sha256 or "")
+    message.chmod(0o600)
+    message.write_bytes(message.read_bytes().replace(b"From:", b"Fr0m:"))
+    (peer,) = sender.through(behave)
+    assert [office.delivery(one.id).state for one in (good, mail, deferred)] == [
+        DeliveryState.HELD, DeliveryState.HELD, DeliveryState.ACCEPTED,
+    ]  # fmt: skip
+    assert office.delivery(mail.id).state_reason == "its bytes in the store are damaged"
+    assert peer.content
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ def settle(office: Office, of: Claim, result: Result) -> DeliveryState:
     return office.do(lambda tx: outbox.settle(tx, of, result, SETTINGS))
 
 
-def expire(office: Office, **options: bool) -> int:
-    return office.do(lambda tx: outbox.expire_leases(tx, SETTINGS, **options))
+def expire(office: Office, *, all_of_them: bool = False) -> int:
+    return office.do(lambda tx: outbox.expire_leases(tx, SETTINGS, all_of_them=all_of_them))
 
 
 # The table of moves, by its complement.
@@ -289,6 +289,29 @@ def test_a_late_result_leaves_the_attempt_after_it_alone(office: Office, at: Tim
     row = office.delivery(first.delivery.id)
     assert (row.lease_owner, row.state) == (second.attempt_id, DeliveryState.ATTEMPTING)
     assert settle(office, second, ACCEPTED) is DeliveryState.ACCEPTED
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in time", "late"])
+@pytest.mark.parametrize("result", [ACCEPTED, DEFERRED, UNCERTAIN, FAILED, HELD], ids=lambda one: one.outcome)
+def test_a_result_that_is_written_twice_is_one_result(office: Office, at: Time, result: Result, late: bool) -> None:
+    """The connection to the database was lost during the commit, so nobody knew that it had been done."""
+    of = claimed(office)
+    if late:
+        at.pass_(seconds=SETTINGS.lease_seconds + 1)
+        expire(office)
+    state = settle(office, of, result)
+    before, attempts, events = office.delivery(of.delivery.id), office.attempts(), office.events()
+    at.pass_(seconds=5)
+    assert settle(office, of, result) is state
+    assert (office.delivery(of.delivery.id), office.attempts(), office.events()) == (before, attempts, events)
+
+
+def test_another_result_of_the_same_attempt_is_a_fact(office: Office) -> None:
+    """Nothing but the very same result is a repeat."""
+    of = claimed(office)
+    settle(office, of, DEFERRED)
+    settle(office, of, UNCERTAIN)
+    assert office.events(subject=of.delivery.id)[-2:] == ["delivery.deferred", "attempt.ended_late"]
 
 
 def test_a_message_is_noted_by_the_lease_s_holder_alone(office: Office, at: Time) -> None:

@@ -3,15 +3,18 @@
 import datetime as dt
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from gateway import clock
 from gateway.access import Actor, Role
-from gateway.delivery import plan
+from gateway.delivery import orders, plan
+from gateway.domain.folders import Folder
 from gateway.domain.parties import DeliverySettings, Mailbox
 from gateway.domain.states import Channel, DeliveryState, Kind
 from gateway.parties import folders, settings
 from gateway.parties.settings import ByEmail, ByFolder
+from gateway.web import overview
 from tests import journey
 from tests.delivery.conftest import Office
 from tests.journey import CARD_S, NOT_SUBSCRIBED, OPERATOR
@@ -72,15 +75,49 @@ def test_each_folder_that_takes_the_contract_gets_one(office: Office) -> None:
     assert office.entry_of(later).destination == foundry.folder
 
 
-def test_without_any_settings_it_is_held_in_the_folder(office: Office) -> None:
-    """Seen, not dropped: the client has chosen nothing yet."""
-    office.do(lambda tx: tx.execute(sa.delete(DeliverySettings)))
+NOTHING_CHOSEN = sa.delete(DeliverySettings)
+EVERY_FOLDER_DISABLED = sa.update(Folder).values(disabled_at=clock.now())
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [(NOTHING_CHOSEN, plan.NO_SETTINGS), (EVERY_FOLDER_DISABLED, plan.NO_CHANNEL)],
+    ids=["no settings", "no folder"],
+)
+def test_an_invoice_without_a_channel_says_so_and_goes_once_it_has_one(
+    office: Office, loss: sa.Executable, reason: str
+) -> None:
+    """Seen in its row, its evidence and the figures of the status, not dropped; one look more says nothing new."""
+    client = office.parties.foundry.client
+    office.do(lambda tx: journey.choose(tx, client, ByEmail(), ByFolder(True)))
+    office.do(lambda tx: tx.execute(loss))
+    documents = office.sealed(3)
+    assert office.deliveries() == []
+    assert [office.document(one).state_reason for one in documents] == [reason] * 3
+    assert [one["reason"] for one in office.facts("document.undelivered")] == [reason] * 3
+    assert plan.plan_late(office.db) == 0
+    counted = {row.state: row.count for row in office.db.read(overview.documents_waiting)}
+    assert counted == {"undelivered": 3}
+
+    office.do(lambda tx: journey.choose(tx, client, ByEmail(True, ("new@foundry.example",)), ByFolder(True)))
+    assert plan.plan_late(office.db, batch=2) == len(office.deliveries())
+    assert plan.plan_late(office.db) == 0
+    for one in documents:
+        assert (Channel.EMAIL, DeliveryState.PLANNED) in planned(office, one)
+        assert office.document(one).state_reason == ""
+    assert [one.document_id for one in office.deliveries(channel=Channel.EMAIL)] == documents
+    assert len(office.facts("document.undelivered")) == 3
+    assert office.db.read(overview.documents_waiting) == []
+
+
+def test_what_was_withdrawn_meanwhile_is_planned_no_more(office: Office) -> None:
+    office.do(lambda tx: tx.execute(NOTHING_CHOSEN))
     (document,) = office.sealed()
-    (one,) = office.deliveries(document_id=document)
-    assert (one.channel, one.state, one.state_reason) == (Channel.FOLDER, DeliveryState.HELD, plan.NO_CHANNEL)
-    assert one.due_at is None
-    assert office.events(subject=one.id) == ["delivery.held"]
-    assert office.facts("delivery.held")[0]["reason"] == plan.NO_CHANNEL
+    office.do(lambda tx: orders.withdraw(tx, document, "tok_operator", "wrong recipient"))
+    client = office.parties.foundry.client
+    office.do(lambda tx: journey.choose(tx, client, ByEmail(), ByFolder(True)))
+    assert plan.plan_late(office.db) == 0
+    assert office.deliveries() == []
 
 
 def test_an_address_that_cannot_be_written_to_holds_its_delivery_alone(office: Office) -> None:

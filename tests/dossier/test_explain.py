@@ -168,8 +168,21 @@ def test_every_state_of_a_document_says_what_comes_next(
         assert "accepts it, rejects it or replaces it" in told.next[0]
 
 
-FINAL = {DeliveryState.DELIVERED, DeliveryState.CANCELLED, DeliveryState.RECEIVED, DeliveryState.EXPIRED_UNREAD,
-         DeliveryState.WITHDRAWN}  # fmt: skip
+def test_an_invoice_without_a_channel_says_what_it_waits_for(database: Database) -> None:
+    """Not that its way is complete."""
+
+    def step(tx: Transaction) -> Case:
+        case = Case(tx)
+        case.document.state, case.document.state_reason = DocumentState.SEALED, "no channel is open"
+        tx.delete(case.mail)
+        tx.delete(case.published)
+        return case
+
+    told = _told(database, database.write(step))
+    assert told.next == ("It is delivered once the settings give it a channel (no channel is open).",)
+
+
+FINAL = {DeliveryState.DELIVERED, DeliveryState.CANCELLED, DeliveryState.RECEIVED, DeliveryState.WITHDRAWN}
 
 
 @pytest.mark.parametrize(

@@ -209,18 +209,41 @@ def test_a_session_keeps_the_highest_number_it_was_shown(world: World, two: list
     assert world.bodies("session.ended")[0]["facts"]["highest_sequence"] == 2
 
 
-def test_damaged_or_missing_bytes_are_never_served(world: World, two: list[str], blobs: LocalBlobs) -> None:
-    """Try again, says the answer, and an alert tells the operator; no half file goes out."""
+def test_sessions_of_a_process_that_was_killed_end_with_the_next(world: World, two: list[str], at: Time) -> None:
+    """What they were shown stays proven: the ledger has a record of each stay, once."""
+    ended, killed = world.visit(), world.visit()
+    assert names(killed) == two
+    killed.record_shown()
+    ended.end()
+    at.pass_(60)
+    world.folders.take_over()
+    world.folders.take_over()
+    assert {session.id: session.ended_at for session in world.sessions()}[killed.session.id] == at.now()
+    assert world.events("session") == ["session.ended", "session.cut_off"]
+    facts = world.bodies("session.cut_off")[0]["facts"]
+    assert (facts["session"], facts["key"], facts["highest_sequence"]) == (killed.session.id, world.key.fingerprint, 2)
+
+
+@pytest.mark.parametrize("damage", [b"on", b"onE"], ids=["cut", "changed"])
+@pytest.mark.parametrize("was_read", [False, True], ids=["never read", "read before"])
+def test_damaged_or_missing_bytes_are_never_served(
+    world: World, two: list[str], blobs: LocalBlobs, damage: bytes, was_read: bool
+) -> None:
+    """Try again, says the answer, and an alert tells the operator; no other bytes than the original's go out."""
     visit = world.visit()
     first, second = world.entries()
     path = blobs.path(first.sha256)
+    if was_read:
+        assert get(visit, f"/inbox/{two[0]}") == b"one"
     path.chmod(0o600)
-    path.write_bytes(b"on")
+    path.write_bytes(damage)
     blobs.remove(second.sha256)
     for name, event in zip(two, ("entry.blob_damaged", "entry.blob_missing"), strict=True):
         with capture_logs() as logs, pytest.raises(Exception, match="try again"):
             visit.ask(visit.open, f"/inbox/{name}")
         assert event in [entry["event"] for entry in logs]
+    path.write_bytes(b"one")
+    assert get(visit, f"/inbox/{two[0]}") == b"one"
 
 
 def test_returns_wait_for_the_setting(database: Database, blobs: LocalBlobs, at: Time) -> None:

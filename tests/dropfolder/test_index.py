@@ -210,6 +210,25 @@ def test_the_archive_holds_everything_by_month_of_publication(world: World, at: 
     assert get(visit, f"/archive/{year}/{month}/{name}") == b"one"
 
 
+def test_many_listings_of_an_archive_cost_the_memory_of_one(world: World, at: Time) -> None:
+    """A month may hold 50,000 entries, and a client 256 handles on each of 16 connections. Each sees what is there."""
+    world.publish(b"one", b"two")
+    at.pass_(2)
+    month = f"/archive/{world.entries()[0].month.replace('-', '/')}"
+    visits = [world.visit() for _ in range(3)]
+    lists = [visit.ask(visit.listing, month)._items for visit in visits for _ in range(2)]
+    visits[0].make_directory("/inbox/done")
+    at.pass_(2)
+    lists.append(visits[0].ask(visits[0].listing, month)._items)
+    assert len({id(one) for one in lists}) == 1
+    world.publish(b"three")
+    at.pass_(2)
+    assert len(names(visits[1], month)) == 3
+    assert len(lists[0]) == 2
+    del lists
+    assert not visits[0]._index._archive
+
+
 @pytest.mark.parametrize(
     "path",
     ["/archive/1999", "/archive/2026-01", "/archive/x", "/etc", "/inbox/none", "/inbox/none/x", "/archive/1/2/3/4"],

@@ -1,10 +1,13 @@
 """Which facts make an entry, then its delivery, received: every order, in every mode."""
 
+import datetime as dt
+
 import pytest
 from structlog.testing import capture_logs
 
 from gateway.domain.folders import Entry, Folder, ReceiptMode
 from gateway.domain.states import DeliveryState
+from gateway.dropfolder import retention
 from gateway.dropfolder.visit import Visit
 from gateway.errors import Conflict, Denied, NotFound
 from gateway.store.blobs import LocalBlobs
@@ -273,15 +276,59 @@ def test_documents_without_nature_have_no_receipt(world: World, at: Time) -> Non
     assert world.delivery(delivery).state is DeliveryState.PUBLISHED
 
 
-def test_an_expired_entry_is_received_by_a_full_read_from_the_archive(world: World, at: Time) -> None:
-    """Its time in the inbox is over, but the client has it after all."""
-    delivery, name = published(world, at)
-    world.set(Entry, world.entry().id, listed=False)
+DAY = dt.timedelta(days=1)
+
+
+@pytest.mark.parametrize("mode", ReceiptMode)
+@pytest.mark.parametrize("deed", ["nothing", "full read", "renamed", "removed unread"])
+def test_what_is_not_received_in_time_leaves_the_inbox(
+    database: Database, blobs: LocalBlobs, at: Time, mode: ReceiptMode, deed: str
+) -> None:
+    """With an alert; a full read that only lacked the removal is the receipt. Nothing waits for ever."""
+    world = World(database, blobs, mode=mode, inbox_days=2)
+    delivery, name = published(world, at, mode)
     visit = world.visit()
-    with pytest.raises(NotFound):
-        visit.ask(visit.stat, f"/inbox/{name}")
-    get(visit, archived(world, name))
-    assert world.delivery(delivery).state is DeliveryState.RECEIVED
+    if deed == "full read":
+        get(visit, f"/inbox/{name}")
+    if deed == "renamed":
+        visit.rename(f"/inbox/{name}", "/inbox/work.pdf")
+    if deed == "removed unread":
+        visit.remove(f"/inbox/{name}")
+    before = world.delivery(delivery)
+    assert world.folders.expire(at.now() + 2 * DAY - dt.timedelta(seconds=10)) == 0
+    assert world.delivery(delivery) == before
+    received = deed == "full read" and mode in (ReceiptMode.DELETE, ReceiptMode.FULL_READ)
+    with capture_logs() as logs:
+        assert world.folders.expire(at.now() + 2 * DAY + dt.timedelta(seconds=10)) == (not received)
+    assert [log["event"] for log in logs] == ["delivery.expired_unread"] * (not received)
+    state = DeliveryState.RECEIVED if received else DeliveryState.EXPIRED_UNREAD
+    assert (world.delivery(delivery).state, world.delivery(delivery).final_at is not None) == (state, True)
+    at.pass_(2)
+    assert names(world.visit()) == [] and names(world.visit(), "/") == ["inbox", "archive"]
+    assert get(world.visit(), archived(world, name))
+    assert world.folders.expire(at.now() + 9 * DAY) == 0
+    counts = [world.events(event).count(event) for event in ("delivery.received", "delivery.expired_unread")]
+    late = mode in (ReceiptMode.DELETE, ReceiptMode.FULL_READ)
+    assert counts == [int(late), int(not received)]
+    assert world.delivery(delivery).state is (DeliveryState.RECEIVED if late else DeliveryState.EXPIRED_UNREAD)
+
+
+def test_a_delivery_of_two_files_leaves_as_a_whole(database: Database, blobs: LocalBlobs, at: Time) -> None:
+    """However many of them fit into one transaction; what was received stays so."""
+    world = World(database, blobs, formats=("pdf", "xml"), inbox_days=1)
+    deliveries = world.publish(b"one", b"two", b"three")
+    at.pass_(2)
+    visit = world.visit()
+    get(visit, f"/inbox/{world.entries()[0].name}")
+    visit.remove(f"/inbox/{world.entries()[0].name}")
+    before = at.now() + DAY
+    counts = []
+    while (left := world.db.write(lambda tx: retention.expire(tx, world.folder.id, before, limit=2)))[0]:
+        counts.append((len(left[0]), len(left[1])))
+    assert counts == [(4, 2), (2, 1)]
+    assert not any(entry.listed for entry in world.entries())
+    assert {world.delivery(one).state for one in deliveries} == {DeliveryState.EXPIRED_UNREAD}
+    assert world.events().count("entry.expired") == 5
 
 
 def test_a_read_is_recorded_with_who_what_and_how_long(world: World, at: Time) -> None:

@@ -9,7 +9,8 @@ import pytest
 from pikepdf import Array, Dictionary, Name, String
 
 from gateway.errors import Refused, TooLarge
-from gateway.intake import attachments, read, sidecar
+from gateway.intake import read, sidecar
+from gateway.sealing import embedded
 from tests.intake import makers
 from tests.intake.makers import LIMITS, PAGE, PAGES, TODAY, factur_x, invoice_xml, pdf, raw_pdf, saved, stream
 
@@ -256,6 +257,6 @@ def test_what_is_unpacked_never_exceeds_the_limit_by_more_than_a_byte() -> None:
     document = pikepdf.new()
     for packed, keys in ((zlib.compress(b"a" * 1000), {"Filter": Name.FlateDecode}), (b"a" * 1000, {})):
         held = pikepdf.Stream(document, packed, **keys)
-        assert len(attachments.decoded(held, 10)) == 11
-        assert len(attachments.decoded(held, 999)) == 1000
-        assert len(attachments.decoded(held, 1000)) == 1000
+        assert len(embedded.decoded(held, 10)) == 11
+        assert len(embedded.decoded(held, 999)) == 1000
+        assert len(embedded.decoded(held, 1000)) == 1000

@@ -210,6 +210,15 @@ def test_without_kind_and_type_it_is_an_invoice_and_says_so() -> None:
     assert merged.kind is Kind.INVOICE and "taken as an invoice" in merged.warnings[0]
 
 
+@pytest.mark.parametrize("number", ["A" * 41, "A\nB", "A\u202eB"])
+def test_what_is_no_number_is_not_kept_as_the_corrected_invoices(number: str) -> None:
+    """It stands in a column of 40 characters, and in mails; nobody's old number looks like this."""
+    facts = merge(stated(type_code="381", preceding=(number,)), None)
+    assert facts.corrects == ""
+    assert any("BT-25" in warning for warning in facts.warnings)
+    assert merge(stated(type_code="381", preceding=("N° 12 / 2019", number)), None).corrects == "N° 12 / 2019"
+
+
 def test_what_comes_before_an_invoice_is_not_corrected_by_it() -> None:
     """BT-25 of a final invoice names the prepayment."""
     assert merge(stated(preceding=("F0",)), None).corrects == ""

@@ -89,11 +89,17 @@ def test_bytes_that_are_not_what_they_say_are_refused(raw: bytes) -> None:
     assert code_of(raw) in ("xml_encoding", "xml_broken")
 
 
+def test_what_is_no_xml_is_not_called_an_encoding() -> None:
+    """The sender looks for what the message says."""
+    assert code_of(b"no XML") == "xml_broken"
+
+
 @pytest.mark.parametrize(
     ("encoding", "declared"),
     [
         ("utf-8", "UTF-8"),
         ("utf-8-sig", "utf-8"),
+        ("utf-8", "utf8"),
         ("utf-16", "UTF-16"),
         ("iso-8859-1", "ISO-8859-1"),
         ("cp1252", "windows-1252"),
@@ -295,7 +301,8 @@ def test_what_is_no_amount_is_refused(total: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "value"), [("120", "120"), ("-233.47", "-233.47"), ("+1.5", "1.5"), ("0.1234000", "0.1234")]
+    ("total", "value"),
+    [("120", "120"), ("-233.47", "-233.47"), ("+1.5", "1.5"), ("0.1234000", "0.1234"), ("-.5", "-0.5")],
 )
 def test_an_amount_stays_exact(total: str, value: str) -> None:
     """No binary float in between."""

@@ -196,7 +196,9 @@ def test_a_message_about_damage_is_printable_and_names_no_place_of_ours(spoilt: 
 def test_bytes_after_the_end_mark_are_tolerated_within_reason() -> None:
     """Mail gateways append line ends; a kilobyte of something else is no line end."""
     assert reading(factur_x() + b"\r\n" * 10).facts.number == "F2026-0042"
-    assert refusal(factur_x() + b"\x00" * 2000).code == "truncated"
+    refused = refusal(factur_x() + b"\x00" * 2000)
+    assert refused.code == "truncated"
+    assert "200" in refused.message and "follow" in refused.message
 
 
 @pytest.mark.parametrize("password", ["", "secret"])

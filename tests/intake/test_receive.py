@@ -3,6 +3,8 @@
 import asyncio
 import datetime as dt
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -136,6 +138,25 @@ def test_two_gateways_that_accept_one_number_at_once_accept_it_once(door: Door) 
     outcomes = sorted(answer.outcome for answer in answers if isinstance(answer, Outcome))
     assert len(outcomes) == 4 and outcomes.count("new") == 1
     assert [row.accepted_key is not None for row in door.documents()].count(True) == 1
+
+
+def test_two_gateways_that_quarantine_the_same_bytes_at_once_keep_them_once(door: Door) -> None:
+    """What waits in quarantine holds no number: here an index over its bytes decides."""
+    start = threading.Barrier(4)
+    answers: list[Outcome | Refused] = []
+
+    def gateway() -> None:
+        start.wait()
+        answers.extend(door.offer(candidate("F1", quarantine="it has JavaScript in it")))
+
+    threads = [threading.Thread(target=gateway) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ids = [answer.document_id for answer in answers if isinstance(answer, Outcome)]
+    assert len(ids) == 4
+    assert [row.id for row in door.documents()] == list(set(ids))
 
 
 def test_a_seller_that_is_not_served_is_refused(door: Door) -> None:
@@ -387,7 +408,9 @@ def test_a_document_that_ends_its_worker_is_refused_and_the_next_is_read(
     gate.submit(journey.invoice(journey.number()))  # the worker is warm
     path = gate.core.blobs.scratch()
     path.write_bytes(b"%PDF-1.7\n" + makers.factur_x())
-    monkeypatch.setattr(gate.core.readers, "_deadline", 0.0001)
+    for channel in gate.core.readers._channels:
+        os.kill(channel._process.pid or 0, signal.SIGSTOP)
+    monkeypatch.setattr(gate.core.readers, "_deadline", 0.1)
     with pytest.raises(Refused) as caught:
         gate.run(gate.core.intake.submit(path, None, "api", "tok_test"))
     assert caught.value.code == "unreadable"

@@ -82,7 +82,7 @@ def small(number: str, **facts: str) -> bytes:
 
 
 def test_the_folders_are_made_and_a_second_start_finds_them(producer: Producer) -> None:
-    assert sorted(path.name for path in producer.root.iterdir()) == ["new", "quarantined", "refused", "tmp"]
+    assert sorted(path.name for path in producer.root.iterdir()) == ["new", "quarantined", "refused", "tmp", "work"]
     Producer(producer.gate, producer.root)
 
 
@@ -240,6 +240,17 @@ def test_what_is_no_regular_file_is_refused_without_following_or_waiting(
     assert not stat.S_ISREG(os.lstat(producer.root / "refused" / "a.pdf").st_mode)
 
 
+def test_what_cannot_leave_new_stops_nothing_behind_it(producer: Producer) -> None:
+    """A folder of another user cannot be moved; it is said, and the invoices go on."""
+    (producer.new / "a folder").mkdir(mode=0o500)
+    number = journey.number()
+    producer.put("z.pdf", small(number))
+    with pytest.raises(Unavailable, match="'a folder' cannot leave new/"):
+        producer.turn()
+    assert producer.state_of(number) == [DocumentState.RECEIVED]
+    assert producer.left() == ["a folder"]
+
+
 @pytest.mark.timeout(20)
 def test_a_sidecar_that_is_no_regular_file_is_refused_too(producer: Producer) -> None:
     os.mkfifo(producer.new / "a.pdf.json")
@@ -325,6 +336,55 @@ def test_a_newer_file_of_the_same_name_is_not_thrown_away_with_the_older(produce
     assert producer.left() == ["a.pdf"]
     producer.turn()
     assert (producer.state_of(older), producer.state_of(newer)) == ([DocumentState.RECEIVED],) * 2
+    assert producer.left() == []
+
+
+def test_a_newer_file_that_comes_while_the_older_leaves_is_not_touched(
+    producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at a name and the removal of what it leads to, a producer renames another file onto it."""
+    older, newer = journey.number(), journey.number()
+    producer.put("a.pdf", small(older), {"number": older})
+    looked_at = os.lstat
+
+    def and_then(path: Path) -> os.stat_result:
+        found = looked_at(path)
+        if path.name == "a.pdf":
+            monkeypatch.undo()
+            producer.put("a.pdf", small(newer), {"number": newer})
+        return found
+
+    monkeypatch.setattr(os, "lstat", and_then)
+    producer.turn()
+    producer.turn()
+    assert producer.state_of(older) == producer.state_of(newer) == [DocumentState.RECEIVED]
+    assert producer.left() == []
+
+
+def test_a_sidecar_that_comes_before_its_file_is_not_removed_with_the_older_one(producer: Producer) -> None:
+    """The next file of the same name: its sidecar is there first, while the older file is being accepted."""
+    older, newer = journey.number(), journey.number()
+    producer.put("a.pdf", small(older), {"number": older})
+
+    def come() -> None:
+        (producer.new / "a.pdf.json").write_text(json.dumps({"number": newer, "contract": journey.CARD_S}))
+
+    producer.gate.run(producer.over(Interrupted(producer.gate.core.intake, come)).turn())  # type: ignore[arg-type]
+    assert producer.left() == ["a.pdf.json"]
+
+
+@pytest.mark.parametrize("with_sidecar", [True, False])
+def test_killed_while_it_was_taken_out_a_file_gets_its_answer_again(producer: Producer, with_sidecar: bool) -> None:
+    """What was claimed lies in work/; it is put back at the start, unless only a sidecar is left of it."""
+    number = journey.number()
+    producer.put("a.pdf", small(number), {"number": number} if with_sidecar else None)
+    for path in producer.new.iterdir():
+        path.rename(producer.root / "work" / path.name)
+    (producer.root / "work" / "b.pdf.json").write_text("{}")
+    producer.spool = producer.over(producer.gate.core.intake)
+    assert list((producer.root / "work").iterdir()) == []
+    assert producer.turn() == 1
+    assert producer.state_of(number) == [DocumentState.RECEIVED]
     assert producer.left() == []
 
 

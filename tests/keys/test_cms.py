@@ -1,3 +1,4 @@
+import datetime as dt
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,22 @@ def test_pades_attributes_are_signed_and_the_time_is_not(seal: SigningKey) -> No
     names = [attribute["type"].native for attribute in signer_info["signed_attrs"]]
     assert sorted(names) == ["content_type", "message_digest", "signing_certificate_v2"]
     assert not signer_info["unsigned_attrs"]
+
+
+@pytest.mark.parametrize("year", [2026, 2049, 2050])
+def test_a_signing_time_is_for_messages_and_refused_in_a_seal(seal: SigningKey, year: int) -> None:
+    """Each has one form; what is taken for the other was not written here. RFC 5652 11.3: four digits from 2050 on."""
+    at = dt.datetime(year, 3, 2, 8, 0, 1, 999, tzinfo=dt.UTC)
+    timed = cms.sign(seal, DIGEST, at)
+    attributes = _parsed(timed)["signer_infos"][0]["signed_attrs"]
+    (stated,) = [attribute["values"][0] for attribute in attributes if attribute["type"].native == "signing_time"]
+    assert stated.native == at.replace(microsecond=0)
+    assert stated.name == ("utc_time" if year < 2050 else "generalized_time")
+    assert cms.verify(timed, DIGEST, timed=True).certificate == seal.certificate
+    for der, is_timed in ((timed, False), (cms.sign(seal, DIGEST), True)):
+        with pytest.raises(errors.Refused) as caught:
+            cms.verify(der, DIGEST, timed=is_timed)
+        assert caught.value.code == "cms_unreadable"
 
 
 def test_the_encoding_is_der(seal: SigningKey) -> None:

@@ -1,6 +1,7 @@
 """A signature holds on the raw bytes, or the message is refused before it is stored."""
 
 import base64
+import datetime as dt
 import hashlib
 import re
 
@@ -17,12 +18,13 @@ from gateway.mail import smime
 from gateway.mail.message import Attachment, entity, header
 from tests.mail.conftest import FROM, MAIL_PURPOSE, PDF, SERVER_PURPOSE, SIGNS, Authority, a_letter, address_name
 
+NOW = dt.datetime(2026, 3, 2, 8, tzinfo=dt.UTC)
 SHA256 = [hashlib.sha256(PDF).hexdigest()]
 
 
 @pytest.fixture(scope="module")
 def message(key: SigningKey) -> bytes:
-    return header(a_letter()) + smime.sign(entity(a_letter()), key)
+    return header(a_letter()) + smime.sign(entity(a_letter()), key, NOW)
 
 
 def refusal(message: bytes, key: SigningKey, attachments: list[str] = SHA256) -> str:
@@ -38,7 +40,7 @@ def test_what_was_signed_verifies(message: bytes, key: SigningKey) -> None:
 
 def test_an_elliptic_key_signs_too(ec_key: SigningKey) -> None:
     """P-256."""
-    message = header(a_letter()) + smime.sign(entity(a_letter()), ec_key)
+    message = header(a_letter()) + smime.sign(entity(a_letter()), ec_key, NOW)
     smime.verify(message, ec_key.certificate, SHA256)
 
 
@@ -136,14 +138,14 @@ def test_a_line_may_have_998_characters(message: bytes, key: SigningKey, line: b
 def test_another_signer_is_refused(message: bytes, ec_key: SigningKey, key: SigningKey) -> None:
     """The mail must be signed with the configured certificate, not merely signed."""
     assert refusal(message, ec_key) == "mail_signature"
-    foreign = header(a_letter()) + smime.sign(entity(a_letter()), ec_key)
+    foreign = header(a_letter()) + smime.sign(entity(a_letter()), ec_key, NOW)
     assert refusal(foreign, key) == "mail_signature"
 
 
 def test_a_certificate_that_did_not_sign_is_refused(key: SigningKey, rsa_key: rsa.RSAPrivateKey) -> None:
     """Our certificate beside another key's signature proves nothing."""
     other = rsa.generate_private_key(65537, 2048)
-    message = header(a_letter()) + smime.sign(entity(a_letter()), SigningKey(other, key.certificate, key.chain))
+    message = header(a_letter()) + smime.sign(entity(a_letter()), SigningKey(other, key.certificate, key.chain), NOW)
     assert refusal(message, key) == "mail_signature"
 
 
@@ -153,7 +155,7 @@ def test_the_attachments_must_be_the_documents(message: bytes, key: SigningKey) 
     for expected in ([other], [], [*SHA256, other]):
         assert refusal(message, key, expected) == "mail_attachments"
     letter = a_letter(attachments=(Attachment("a.pdf", "pdf", b"a"), Attachment("b.xml", "xml", b"b")))
-    two = header(letter) + smime.sign(entity(letter), key)
+    two = header(letter) + smime.sign(entity(letter), key, NOW)
     in_order = [hashlib.sha256(content).hexdigest() for content in (b"a", b"b")]
     smime.verify(two, key.certificate, in_order)
     assert refusal(two, key, in_order[::-1]) == "mail_attachments"

@@ -1,5 +1,6 @@
 """Documents as billing systems write them and as they should not: small PDFs, each odd in one way."""
 
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -153,6 +154,36 @@ def hybrid() -> bytes:
     return content + stream + b"xref\n0 0\n" + trailer.encode() + f"startxref\n{table}\n%%EOF\n".encode()
 
 
+def with_odd_file_lists() -> bytes:
+    """Lists of embedded files as some tools leave them: a file outside, a file under its DOS name only, no list."""
+    pdf = blank()
+    outside = Dictionary(Type=Name.Filespec, F=String("conditions.pdf"))
+    under_dos = Dictionary(Type=Name.Filespec, DOS=String("A.TXT"), EF=Dictionary(DOS=pdf.make_stream(b"a")))
+    names = [String("a"), pdf.make_indirect(outside), String("b"), under_dos]
+    pdf.Root.Names = Dictionary(EmbeddedFiles=Dictionary(Names=Array(names)))
+    pdf.Root.AF = outside
+    return saved(pdf)
+
+
+def with_a_picture_attached() -> bytes:
+    """Packed by a filter that is a format of its own."""
+    pdf = blank()
+    picture = pikepdf.Stream(pdf, b"\0\0\0\x0cjP  \r\n\x87\n", Filter=Name.JPXDecode)
+    pdf.Root.AF = Array([Dictionary(Type=Name.Filespec, F=String("logo.jp2"), EF=Dictionary(F=picture))])
+    return saved(pdf)
+
+
+def with_a_file_that_inflates(megabytes: int) -> bytes:
+    """Some KB that become so many MB when they are unpacked."""
+    packer = zlib.compressobj(9)
+    block = packer.compress(bytes(1_000_000)) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed = block + (packer.compress(bytes(1_000_000)) + packer.flush(zlib.Z_FULL_FLUSH)) * (megabytes - 1)
+    pdf = blank()
+    file = pikepdf.Stream(pdf, packed + packer.flush(), Filter=Name.FlateDecode)
+    pdf.Root.AF = Array([Dictionary(Type=Name.Filespec, F=String("n.txt"), EF=Dictionary(F=file))])
+    return saved(pdf, compress_streams=False, stream_decode_level=pikepdf.StreamDecodeLevel.none)
+
+
 def append(content: bytes, objects: dict[int, bytes]) -> bytes:
     """An incremental update with a classic table: object numbers and their new bodies."""
     update, offsets = b"", {}
@@ -193,4 +224,6 @@ ODD: tuple[Callable[[], bytes], ...] = (
     with_inherited_page_attributes,
     updated,
     hybrid,
+    with_odd_file_lists,
+    with_a_picture_attached,
 )

@@ -3,6 +3,7 @@ import hashlib
 import json
 import multiprocessing
 import pickle
+import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -41,10 +42,14 @@ def seal(source: Path, tmp_path: Path) -> Seal:
     """Start this process anew with a setup, and seal the source."""
 
     def run(setup: process.SealSetup) -> process.SealResult:
-        process.start(setup)
-        return process.seal_file(str(source), str(tmp_path / "sealed"))
+        process.prepare(setup)
+        return process.seal_file(*_paths(source, tmp_path / "sealed"))
 
     return run
+
+
+def _paths(source: Path, target: Path) -> tuple[str, str, str]:
+    return str(source), str(target), hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def _waits(seal: Seal, setup: process.SealSetup) -> errors.Unavailable:
@@ -60,7 +65,7 @@ def test_a_worker_process_seals_and_answers_with_facts(
     context = multiprocessing.get_context("spawn")
     target = tmp_path / "sealed"
     with ProcessPoolExecutor(1, mp_context=context, initializer=process.start, initargs=(setup,)) as worker:
-        result = worker.submit(process.seal_file, str(source), str(target)).result()
+        result = worker.submit(process.seal_file, *_paths(source, target)).result()
     sealed = target.read_bytes()
     assert result.sha256 == hashlib.sha256(sealed).hexdigest()
     assert result.size == len(sealed)
@@ -84,8 +89,8 @@ def test_the_first_of_each_worker_and_one_in_so_many_are_validated_twice(
     setup: process.SealSetup, source: Path, tmp_path: Path
 ) -> None:
     """Our verifier sees all of them; pyHanko's is ten times slower."""
-    process.start(replace(setup, verify_sample=3))
-    results = [process.seal_file(str(source), str(tmp_path / f"sealed-{turn}")) for turn in range(5)]
+    process.prepare(replace(setup, verify_sample=3))
+    results = [process.seal_file(*_paths(source, tmp_path / f"sealed-{turn}")) for turn in range(5)]
     validated = ["full_validation" in result.verification for result in results]
     assert validated == [True, False, False, True, False]
 
@@ -113,6 +118,14 @@ def test_a_document_of_the_issuer_needs_no_key_of_ours(
     certificates = (write_pem(tmp_path / "issuer.pem", issuer.certificate),)
     result = seal(replace(setup, certificate=None, issuer_certificates=certificates))
     assert result.made_by == "issuer"
+
+
+def test_what_our_own_key_sealed_gets_no_second_seal_by_it(
+    setup: process.SealSetup, rsa_seal: SigningKey, source: Path, invoice: bytes, seal: Seal
+) -> None:
+    """The billing system may hold the same key; it is the issuer's, wherever it seals."""
+    source.write_bytes(pades.seal(invoice, rsa_seal, "Facture", dt.datetime.now(dt.UTC)))
+    assert seal(setup).made_by == "issuer"
 
 
 def test_a_document_signed_by_somebody_else_is_sealed_and_always_validated(
@@ -172,7 +185,7 @@ def test_an_expired_key_makes_documents_wait_until_its_file_is_replaced(
     content, password = authority.write_pkcs12(tmp_path, expired, "renewed")
     assert _waits(seal, replace(setup, certificate=content, password_file=password)).code == "key_expired"
     authority.write_pkcs12(tmp_path, renewed, "renewed")
-    result = process.seal_file(str(source), str(tmp_path / "sealed"))
+    result = process.seal_file(*_paths(source, tmp_path / "sealed"))
     assert result.certificate_sha256 == renewed.certificate_sha256
 
 
@@ -192,16 +205,46 @@ def test_nothing_is_sealed_below_the_level(setup: process.SealSetup, seal: Seal)
 
 def test_a_missing_source_is_not_found(setup: process.SealSetup, tmp_path: Path) -> None:
     """The store has lost a blob: that document is held, the others go on."""
-    process.start(setup)
+    process.prepare(setup)
     with pytest.raises(errors.NotFound):
-        process.seal_file(str(tmp_path / "nowhere"), str(tmp_path / "sealed"))
+        process.seal_file(str(tmp_path / "nowhere"), str(tmp_path / "sealed"), "0" * 64)
+
+
+def test_bytes_that_changed_in_the_store_are_neither_sealed_nor_stamped(
+    setup: process.SealSetup, source: Path, tmp_path: Path
+) -> None:
+    """A digit that a failing disk changed would be sealed as if the issuer had written it."""
+    _, target, sha256 = _paths(source, tmp_path / "made")
+    source.write_bytes(source.read_bytes().replace(b"/Rotate 0", b"/Rotate 9") + b"\n")
+    process.prepare(setup)
+    for call in (
+        lambda: process.seal_file(str(source), target, sha256),
+        lambda: process.stamp_file(str(source), target, sha256, "fr"),
+    ):
+        with pytest.raises(errors.Refused) as caught:
+            call()
+        assert caught.value.code == "bytes_changed"
+        assert not (tmp_path / "made").exists()
+
+
+def test_a_worker_has_a_limit_of_memory(setup: process.SealSetup, source: Path, tmp_path: Path) -> None:
+    """Half a megabyte that inflates to 2 GB: sealed as the file that it is, and never unpacked."""
+    source.write_bytes(documents.with_a_file_that_inflates(2000))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), process.start, (setup,)) as worker:
+        result = worker.submit(process.seal_file, *_paths(source, tmp_path / "sealed")).result()
+        status = worker.submit(Path("/proc/self/status").read_text).result()  # getrusage counts the parent's, too
+        limit = worker.submit(resource.getrlimit, resource.RLIMIT_AS).result()[0]
+    assert result.made_by == "gateway"
+    peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    assert int(peak) < 500_000  # KB
+    assert limit == 1 << 30
 
 
 def test_no_room_for_the_result_makes_documents_wait(setup: process.SealSetup, source: Path, tmp_path: Path) -> None:
     """A full disk is nobody's fault but the disk's."""
-    process.start(setup)
+    process.prepare(setup)
     with pytest.raises(errors.Unavailable):
-        process.seal_file(str(source), str(tmp_path / "no such folder" / "sealed"))
+        process.seal_file(*_paths(source, tmp_path / "no such folder" / "sealed"))
 
 
 def test_an_encrypted_document_is_refused(setup: process.SealSetup, source: Path, seal: Seal) -> None:

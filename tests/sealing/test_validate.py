@@ -6,7 +6,18 @@ from io import BytesIO
 
 import pikepdf
 import pytest
-from pyhanko.sign.fields import MDPPerm, SigSeedSubFilter
+from asn1crypto import x509 as asn1_x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
+from pyhanko.sign.fields import (
+    FieldMDPAction,
+    FieldMDPSpec,
+    MDPPerm,
+    SigFieldSpec,
+    SigSeedSubFilter,
+    append_signature_field,
+)
+from pyhanko.sign.validation import DocumentSecurityStore
 
 from gateway import errors
 from gateway.keys.load import SigningKey
@@ -133,6 +144,27 @@ def test_a_change_after_the_signature_is_refused(arrives: Arrives, issuer: Signi
     assert _code(arrives, changed) == "signature_changed"
 
 
+@pytest.mark.parametrize("added", [b"\n", b"% a remark\n", None], ids=["line end", "remark", "object"])
+def test_the_issuers_seal_covers_the_whole_document(arrives: Arrives, issuer: SigningKey, added: bytes | None) -> None:
+    """What follows it changes nothing that is shown; and still a client would find half a document sealed."""
+    signed = pades.seal(documents.plain(), issuer, REASON, _recently())
+    extended = documents.append(signed, {50: b"<< /Added true >>"}) if added is None else signed + added
+    assert _code(arrives, extended) == "signature_changed"
+
+
+def test_validation_data_may_follow_the_issuers_seal(
+    arrives: Arrives, issuer: SigningKey, authority: Authority
+) -> None:
+    """Level B-LT puts certificates and revocation behind the seal (EN 319 142-1 5.4)."""
+    extended = BytesIO(pades.seal(documents.plain(), issuer, REASON, _recently()))
+    writer = IncrementalPdfFileWriter(extended)
+    root = asn1_x509.Certificate.load(authority.root.public_bytes(Encoding.DER))
+    DocumentSecurityStore.supply_dss_in_writer(writer, None, certs=[root])
+    writer.write_in_place()
+    found = arrives(extended.getvalue())
+    assert found is not None and found.certificate == issuer.certificate
+
+
 def test_an_expired_signature_is_refused(arrives: Arrives, authority: Authority, invoice: bytes) -> None:
     """Nobody can tell whether it was made before its certificate ended."""
     expired = authority.signing_key(p256_key(), starts=-2 * YEAR, ends=-YEAR)
@@ -180,6 +212,22 @@ def test_a_seal_on_top_must_respect_what_the_first_signature_allows(
     certified = foreign.sign(documents.plain(), stranger, certify=True, docmdp_permissions=MDPPerm.FILL_FORMS)
     assert verify_issuer_seal(certified, (), trust, now) is None
     validate.full_validate(pades.seal(certified, rsa_seal, REASON, now), trust, now)
+
+
+def test_a_signature_that_locks_the_document_is_named(
+    stranger: SigningKey, rsa_seal: SigningKey, trust: Trust, now: dt.datetime
+) -> None:
+    """It is sound, and nobody changed anything: it is our seal that it forbids."""
+    lock = FieldMDPSpec(FieldMDPAction.ALL)
+    writer = IncrementalPdfFileWriter(BytesIO(documents.plain()))
+    append_signature_field(writer, SigFieldSpec("Signature1", field_mdp_spec=lock))
+    prepared = BytesIO()
+    writer.write(prepared)
+    locked = foreign.sign(prepared.getvalue(), stranger)
+    assert verify_issuer_seal(locked, (), trust, now) is None
+    with pytest.raises(errors.Refused) as caught:
+        validate.full_validate(pades.seal(locked, rsa_seal, REASON, now), trust, now)
+    assert caught.value.code == "pdf_locked"
 
 
 def _recently() -> dt.datetime:

@@ -1,4 +1,5 @@
 import datetime as dt
+import hashlib
 import json
 import re
 from io import BytesIO
@@ -8,6 +9,7 @@ import pikepdf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pikepdf import Array, Dictionary, Name, String
 
 from gateway import errors
 from gateway.keys.load import SigningKey
@@ -49,6 +51,24 @@ def test_the_record_says_what_was_checked_and_found(verifier: Verifier, sealed: 
     assert record["byte_range"][3] + record["byte_range"][2] == len(sealed)
     assert [file["name"] for file in record["embedded"]] == ["factur-x.xml"]
     assert record["at"] == verifier.at.isoformat()
+
+
+@pytest.mark.parametrize("holder", ["page", "annotation"])
+def test_a_file_that_is_not_in_the_catalog_s_lists_is_compared_too(
+    holder: str, verifier: Verifier, rsa_seal: SigningKey
+) -> None:
+    """Where the intake finds the XML, the seal must leave it alone."""
+    pdf = documents.blank()
+    specification = Dictionary(Type=Name.Filespec, F=String("factur-x.xml"), EF=Dictionary(F=pdf.make_stream(b"<x/>")))
+    if holder == "page":
+        pdf.pages[0].obj.AF = Array([specification])
+    else:
+        note = Dictionary(Subtype=Name.FileAttachment, Rect=Array([0, 0, 9, 9]), FS=specification)
+        pdf.pages[0].obj.Annots = Array([pdf.make_indirect(note)])
+    received = documents.saved(pdf)
+    sealed = pades.seal(received, rsa_seal, REASON, verifier.at)
+    record = Verifier(received, rsa_seal, verifier.trust, verifier.at)(sealed)
+    assert record["embedded"] == [{"name": "factur-x.xml", "sha256": hashlib.sha256(b"<x/>").hexdigest()}]
 
 
 def test_what_was_not_compared_is_said(verifier: Verifier, sealed: bytes) -> None:

@@ -151,8 +151,35 @@ def test_a_head_without_end_is_cut_off() -> None:
                     await asyncio.wait_for(writer.drain(), 5)
                     await asyncio.sleep(0)
             with contextlib.suppress(ConnectionError):
-                assert await _answer(reader) == b""
+                assert (await _answer(reader)).startswith(b"HTTP/1.1 431 ")
             assert sent < 64 * httpd.HEAD_BYTES
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),  # TLS where there is none
+        (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * httpd.HEAD_BYTES + b"\r\n", 431),
+    ],
+)
+def test_what_the_application_is_never_told_of_is_answered_as_a_problem(head: bytes, status: int) -> None:
+    """RFC 9457: a client has one parser for errors."""
+
+    async def run() -> None:
+        listener = httpd.bind_loopback("127.0.0.1:0")
+        port = _port(listener)
+        async with _serving(listener):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head)
+            said, _, body = (await _answer(reader)).partition(b"\r\n\r\n")
+            assert said.startswith(b"HTTP/1.1 %d " % status)
+            assert b"content-type: application/problem+json" in said
+            assert json.loads(body)["status"] == status
+            writer.close()
 
     asyncio.run(run())
 

@@ -14,6 +14,7 @@ from gateway.dropfolder.visit import Visit
 from gateway.errors import NotFound, Unavailable
 from gateway.servers import sftp_engine
 from gateway.servers import sftp_packets as wire
+from gateway.servers.limits import Handles
 from gateway.servers.sftp_engine import Call, Engine
 from gateway.servers.sftp_packets import Malformed, Request, Status, Type
 from tests.dropfolder.world import World
@@ -87,6 +88,9 @@ def test_every_refusal_has_its_code(world: World, tmp_path: Path) -> None:
                     (Type.RMDIR, [s("/inbox")], Status.PERMISSION_DENIED),
                     (Type.SETSTAT, [s(f"/inbox/{one}"), u32(4), u32(0o777)], Status.OK),
                     (Type.SETSTAT, [s("/inbox/none"), attrs], Status.NO_SUCH_FILE),
+                    (Type.SETSTAT, [s(f"/inbox/{one}"), u32(1), u64(3)], Status.OK),
+                    (Type.SETSTAT, [s(f"/inbox/{one}"), u32(1), u64(0)], Status.PERMISSION_DENIED),
+                    (Type.SETSTAT, [s(f"/inbox/{one}"), u32(1)], Status.BAD_MESSAGE),
                     (Type.SYMLINK, [s("/inbox/x"), s("/etc/passwd")], Status.OP_UNSUPPORTED),
                     (Type.READLINK, [s(f"/inbox/{one}")], Status.OP_UNSUPPORTED),
                     (Type.EXTENDED, [s("hardlink@openssh.com"), s("/inbox/x"), s("/y")], Status.OP_UNSUPPORTED),
@@ -195,6 +199,35 @@ def test_handles_have_a_limit_and_come_back(world: World, tmp_path: Path) -> Non
     asyncio.run(main())
 
 
+def test_a_session_s_channels_share_its_handles(world: World, tmp_path: Path) -> None:
+    """Ten channels of sixteen connections would otherwise hold every descriptor of the process."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path, handles_per_session=3) as listener:
+            listener.server.handles.limit = 4
+            (name,) = listener.publish(b"one")
+            opening = (Type.OPEN, s(f"/inbox/{name}"), u32(1), u32(0))
+            async with listener.connect() as connection, listener.connect() as other:
+                first, second, third = await Raw.open(connection), await Raw.open(connection), await Raw.open(other)
+                for raw in (first, first, second, third):
+                    handle(await raw.ask(*opening))
+                for raw in (first, second, third):
+                    assert status(await raw.ask(*opening)) == Status.FAILURE
+                other.close()
+                await other.wait_closed()
+                await eventually(lambda: len(listener.server.connections) == 1)
+                assert status(await first.ask(*opening)) == Status.FAILURE
+                connection.close()
+                await connection.wait_closed()
+                await eventually(lambda: not listener.server.connections)
+            async with listener.connect() as connection:  # every place has come back
+                raw = await Raw.open(connection)
+                for _ in range(3):
+                    handle(await raw.ask(*opening))
+
+    asyncio.run(main())
+
+
 def test_extensions_say_what_they_are(world: World, tmp_path: Path) -> None:
     """limits, statvfs (a full disk that tells nothing of ours), fsync."""
 
@@ -211,6 +244,7 @@ def test_extensions_say_what_they_are(world: World, tmp_path: Path) -> None:
                 assert (await raw.ask(Type.EXTENDED, s("fstatvfs@openssh.com"), file))[0] == Type.EXTENDED_REPLY
                 assert status(await raw.ask(Type.EXTENDED, s("fsync@openssh.com"), file)) == Status.OK
                 assert status(await raw.ask(Type.FSETSTAT, file, u32(0))) == Status.OK
+                assert status(await raw.ask(Type.FSETSTAT, file, u32(1), u64(0))) == Status.PERMISSION_DENIED
                 assert (await raw.ask(Type.FSTAT, file))[9:17] == u64(3)
 
     asyncio.run(main())
@@ -325,6 +359,8 @@ class Nothing:
     def is_at_hand(self, path: str) -> bool:
         return True
 
+    is_open_at_hand = is_at_hand
+
     def stat(self, path: str) -> object:
         raise NotFound("no such file")
 
@@ -338,7 +374,7 @@ class Nothing:
 @given(st.sampled_from([*range(1, 22), 200, 255]), st.binary(max_size=60), st.booleans())
 def test_any_bytes_have_an_answer(kind: int, body: bytes, is_whole: bool) -> None:
     """Never an exception but Malformed, which closes the channel."""
-    engine = Engine(Nothing(), 10)  # type: ignore[arg-type]
+    engine = Engine(Nothing(), Handles(10))  # type: ignore[arg-type]
     engine.answer(Request(b"\1\0\0\0\3"))
     try:
         answer = engine.answer(Request(bytes((kind,)) + body, is_whole=is_whole))
@@ -378,6 +414,31 @@ def test_a_client_that_asks_much_and_takes_nothing_costs_no_memory(world: World,
     asyncio.run(main())
     (record,) = world.bodies("entry.read")
     assert record["facts"]["closed_cleanly"] is False
+
+
+def test_large_requests_that_wait_are_counted_by_their_bytes(world: World, tmp_path: Path) -> None:
+    """WRITEs of 250 kB behind a closed window: 256 of them on each of ten channels would be 640 MB."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            (name,) = listener.publish(CONTENT * 2)
+            async with listener.connect() as connection:
+                raw = await Raw.open(connection, window=70_000)
+                file = handle(await raw.ask(Type.OPEN, s(f"/inbox/{name}"), u32(1), u32(0)))
+                raw._reader._chan.pause_reading()
+                raw.send(*(request(Type.READ, file, u64(0), u32(200_000)) for _ in range(2)))
+                (served,) = listener.server.connections
+                (channel,) = served._channels
+                await eventually(lambda: channel._is_full)
+                raw.send(*(request(Type.WRITE, file, u64(0), s(bytes(250_000))) for _ in range(60)))
+                await eventually(lambda: not channel._is_reading)
+                await asyncio.sleep(0.5)
+                assert sum(len(one.body) for one in channel._requests) < 1_000_000
+                raw._reader._chan.resume_reading()  # and it goes on once the answers are taken
+                answers = [await raw.receive() for _ in range(62)]
+                assert [answer[0] for answer in answers] == [Type.DATA] * 2 + [Type.STATUS] * 60
+
+    asyncio.run(main())
 
 
 def test_a_client_with_an_endless_window_that_takes_nothing_costs_no_memory(world: World, tmp_path: Path) -> None:

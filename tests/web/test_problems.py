@@ -47,6 +47,25 @@ def test_only_facts_that_are_meant_for_callers_leave_the_house() -> None:
     assert b"/etc" not in hidden.body
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/x-www-form-urlencoded", ""])
+def test_a_body_that_is_not_sent_as_json_is_415(gateway: World, kind: str) -> None:
+    """`curl -d` without a header sends a form; "should be a valid dictionary" would not tell its user why."""
+    answer = gateway.ask("POST", "/clients", "admin", content=b'{"name": "x"}', headers={"Content-Type": kind})
+    assert (answer.status_code, answer.json()["code"]) == (415, "media_type")
+    assert "application/json" in answer.json()["detail"]
+
+
+def test_a_body_that_is_missing_is_not_of_a_wrong_type(gateway: World) -> None:
+    """The complement: nothing was sent, nothing has a type."""
+    assert gateway.ask("POST", "/clients", "admin").status_code == 422
+
+
+def test_a_rule_of_ours_is_said_in_our_words(gateway: World) -> None:
+    """Pydantic puts its own "Value error" before them."""
+    answer = gateway.ask("POST", "/subscriptions", "admin", json={})
+    assert answer.json()["detail"] == "body: give contracts, or all"
+
+
 def test_the_loser_of_a_race_is_told_to_ask_again(gateway: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the database refuses after all is a conflict, not a defect."""
 

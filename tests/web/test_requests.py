@@ -108,7 +108,7 @@ def test_a_body_that_stands_still_is_given_up(gateway: World, monkeypatch: pytes
 
     async def act(client: httpx.AsyncClient) -> None:
         answer = await client.post("/api/v1/clients", content=slow(), headers={"Content-Type": "application/json"})
-        assert (answer.status_code, answer.json()["code"]) == (422, "body_timeout")
+        assert (answer.status_code, answer.json()["code"]) == (408, "body_timeout")
 
     _with_server(gateway, act)
 

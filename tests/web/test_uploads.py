@@ -90,9 +90,9 @@ def test_a_file_over_several_writes_is_whole_and_only_its_owner_s(pool: ThreadPo
         (_part("file", b"a" * 100), TYPE, Refused, "form"),
         (_part("file", b"a" * 5000)[:3000], TYPE, Refused, "form"),
         (b"not a form at all", TYPE, Refused, "form"),
-        (_form(_part("file", b"a")), "application/json", Refused, "form"),
+        (_form(_part("file", b"a")), "application/json", Refused, "media_type"),
         (_form(_part("file", b"a")), "multipart/form-data", Refused, "form"),
-        (_form(_part("file", b"a")), "", Refused, "form"),
+        (_form(_part("file", b"a")), "", Refused, "media_type"),
         (_form(_part("file", b"a", "; x=" + "y" * 9000)), TYPE, Refused, "form"),
         (_form(_part("file", b"a" * 1_000_001)), TYPE, TooLarge, "too_large"),
         (_form(_part("file", b"a"), _part("sidecar", b" " * 70_000)), TYPE, TooLarge, "sidecar_too_large"),
@@ -107,6 +107,12 @@ def test_what_is_not_one_whole_form_is_refused_and_leaves_no_file(
         _read(pool, folder, body, kind=kind)
     assert caught.value.code == code
     assert folder.names() == []
+
+
+def test_a_form_that_is_whole_is_not_called_cut_off(pool: ThreadPool, tmp_path: Path) -> None:
+    """Whoever forgot the file would look for a network fault."""
+    with pytest.raises(Refused, match="no part named `file`"):
+        _read(pool, _Folder(tmp_path), _form(_part("sidecar", b"{}")))
 
 
 def test_an_upload_that_breaks_off_leaves_no_file(pool: ThreadPool, tmp_path: Path) -> None:

@@ -645,6 +645,28 @@ def upgrade() -> None:
     op.create_index(op.f("ix_folder_event_entry_id"), "folder_event", ["entry_id"], unique=False)
 
     op.create_index("ix_document_state", "document", ["state", "id"])
+    op.create_index(
+        "ix_document_quarantined",
+        "document",
+        ["key", "received_sha256"],
+        unique=True,
+        sqlite_where=sa.text("state = 'quarantined'"),
+        postgresql_where=sa.text("state = 'quarantined'"),
+    )
+    op.create_index(
+        "ix_document_undelivered",
+        "document",
+        ["client_id", "company_id", "contract_id", "id"],
+        sqlite_where=sa.text("state = 'sealed' AND state_reason <> ''"),
+        postgresql_where=sa.text("state = 'sealed' AND state_reason <> ''"),
+    )
+    op.create_index(
+        "ix_folder_session_open",
+        "folder_session",
+        ["id"],
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
     op.create_index("ix_delivery_state", "delivery", ["state", "id"])
     op.create_index(
         "ix_document_search", "document", ["client_id", "contract_id", sa.text("issue_date DESC"), sa.text("id DESC")]
