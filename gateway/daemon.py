@@ -1,9 +1,9 @@
 """The composition root: build every part, run them in one TaskGroup, stop them in order.
 
-`open_parts` builds what the API and the commands stand on; `serve` adds listeners and workers. One part fails, all
+`open_core` builds what the API and the commands stand on; `serve` adds listeners and workers. One part fails, all
 stop, systemd restarts. SIGTERM: listeners close, transfers and attempts may finish up to the grace time, workers end
-their turn, the database closes last. SIGHUP re-reads the file: the log's settings and the keys apply at once; what
-needs a restart is named.
+their turn, the database closes last. SIGHUP re-reads the file: the log's settings apply at once; what needs a restart
+is named.
 """
 
 import asyncio

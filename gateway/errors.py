@@ -18,7 +18,7 @@ class GatewayError(Exception):
             self.code = code
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Errors cross process borders (pools.py): keyword arguments would be lost by the default.
+        # Errors cross process borders (pools/): keyword arguments would be lost by the default.
         return _rebuild, (type(self), self.message, self.code, self.facts)
 
 
