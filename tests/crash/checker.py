@@ -148,7 +148,8 @@ def _document(state: State, document: Document) -> Iterator[str]:
     seal = state.seals.get(document.id)
     is_sealed = document.state is DocumentState.SEALED
     is_quarantined = document.state is DocumentState.QUARANTINED
-    if document.state not in (DocumentState.RECEIVED, DocumentState.SEALED, DocumentState.QUARANTINED):
+    is_waiting = document.state is DocumentState.WAITING  # for a sealing worker, that was killed while it began
+    if document.state not in (DocumentState.RECEIVED, DocumentState.WAITING) and not (is_sealed or is_quarantined):
         yield f"nothing here leads to it: {document.state_reason}"
     if (seal is not None) != is_sealed or (seal.sha256 if seal else None) != document.sealed_sha256:
         yield "state, seal and sealed bytes do not agree"
@@ -162,9 +163,10 @@ def _document(state: State, document: Document) -> Iterator[str]:
     was_accepted = document.nature is not None
     if document.accepted_key != (document.key if was_accepted else None) or not (was_accepted or is_quarantined):
         yield f"it holds {document.accepted_key}"
-    if is_quarantined != bool(document.state_reason):
+    if (is_quarantined or is_waiting) != bool(document.state_reason):
         yield "quarantine without a reason, or a reason without quarantine"
-    to_seal = document.state is DocumentState.RECEIVED and document.nature is Nature.ORIGINAL
+    is_received = document.state is DocumentState.RECEIVED
+    to_seal = is_waiting or (is_received and document.nature is Nature.ORIGINAL)
     if to_seal != (document.due_at is not None) or (document.lease_owner and not to_seal):
         yield "its next step and its state do not agree"
 

@@ -7,12 +7,14 @@ answer is that the file left it.
 import asyncio
 import contextlib
 import json
+import math
 import random
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import httpx
@@ -44,6 +46,7 @@ class Doors:
         self._folder.mkdir(mode=0o700)
         self.promised: dict[str, Promise] = {}
         self.wrong: list[str] = []
+        self._asked: Future[None] = Future()
         self.is_ready = False  # the daemon, to be asked
         self.sftp: tuple[str, int] = ("", 0)
         speakers = Counter(offer.number for offer in offers)
@@ -67,8 +70,8 @@ class Doors:
         return {offer.name for offer in self._by_api} | self._by_submit.keys()
 
     def is_done(self) -> bool:
-        """Nothing is left to ask for."""
-        return not self._unanswered_by_api() and not self._unanswered_by_submit()
+        """Nothing more is asked for in this life; what a killed submit left is, in another one."""
+        return self._asked.done()
 
     def _unanswered_by_api(self) -> list[Offer]:
         return [offer for offer in self._by_api if offer.name not in self.promised]
@@ -78,17 +81,17 @@ class Doors:
 
     @contextlib.contextmanager
     def asking(self, daemon: "subprocess.Popen[str]", *, to_the_end: bool = False) -> Iterator[None]:
-        """Hand in what was not answered, for as long as the daemon lives. `to_the_end`: no submit is killed."""
+        """Hand in what was not answered while the daemon lives. `to_the_end`: all of it, and no submit is killed."""
         self.is_ready = False
         with ThreadPoolExecutor(1) as thread:
-            asked = thread.submit(self._ask, daemon, to_the_end)
+            self._asked = thread.submit(self._ask, daemon, to_the_end)
             try:
                 yield
             except BaseException:
                 daemon.kill()
                 raise
             finally:
-                asked.result()
+                self._asked.result()
 
     def _ask(self, daemon: "subprocess.Popen[str]", to_the_end: bool) -> None:
         assert daemon.stdout is not None
@@ -97,7 +100,7 @@ class Doors:
             return  # it was killed before it was ready
         where = json.loads(line)
         self.sftp, self.is_ready = tuple(where["sftp"]), True
-        if not self._unanswered_by_submit():
+        if not self._unanswered_by_submit() or (self._chance.random() < 0.5 and not to_the_end):
             asyncio.run(self._post_all(*where["http"]))
             return
         with self._submit() as command:
@@ -128,10 +131,19 @@ class Doors:
     def _wait(
         self, command: "subprocess.Popen[str]", seconds: float | None, daemon: "subprocess.Popen[str] | None"
     ) -> None:
-        """Its results, unless it is killed after those seconds or tells of no result, as without its daemon."""
-        try:
-            output, _ = command.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
+        """Its results, unless it is to be killed after those seconds or tells of no result, as without its daemon.
+
+        When the daemon is gone it may begin to work alone; it is not given long for that.
+        """
+        end = math.inf if seconds is None else time.monotonic() + seconds
+        output, is_alone = None, daemon is None
+        while output is None and time.monotonic() < end:
+            if daemon is not None and daemon.poll() is not None and not is_alone:
+                is_alone = True
+                end = min(end, time.monotonic() + self._chance.uniform(0, 1))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                output, _ = command.communicate(timeout=0.1)
+        if output is None:
             return
         try:
             results = json.loads(output)

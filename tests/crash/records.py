@@ -66,6 +66,8 @@ def _document(state: "State", document: Document, told: Told) -> Iterator[str]:
         sealed = {name: getattr(seal, name) for name in _SEALED} | {"size": document.sealed_size}
         sealed["verification_sha256"] = hashlib.sha256(canonical(seal.verification).encode()).hexdigest()
         yield from _differs(told[document.id, "document.sealed"], sealed, "document.sealed")
+    if document.state is DocumentState.WAITING and not told[document.id, "document.waiting"]:
+        yield "0 records of document.waiting"
     if is_quarantined:
         reason = {"reason": document.state_reason}
         yield from _differs(told[document.id, "document.quarantined"], reason, "document.quarantined")

@@ -320,6 +320,18 @@ DAMAGES: dict[str, tuple[Callable[[Scene], object], str]] = {
     "a message to somebody else": (_send_elsewhere, "arrived at"),
     # States
     "neither sealed nor explained": (_stand_still, "is neither sealed nor explained"),
+    "waiting for nothing": (
+        lambda s: s.sql("UPDATE document SET state = 'waiting' WHERE id = ?", s.document),
+        "0 records of document.waiting",
+    ),
+    "waiting without a reason": (
+        lambda s: s.sql("UPDATE document SET state = 'waiting' WHERE id = ?", s.document),
+        "quarantine without a reason",
+    ),
+    "waiting at the end": (
+        lambda s: s.sql("UPDATE document SET state = 'waiting' WHERE id = ?", s.document),
+        "is neither sealed nor explained",
+    ),
     "a step that nobody will take": (_stand_still, "its next step and its state do not agree"),
     "quarantine without a reason": (
         lambda s: s.sql("UPDATE document SET state_reason = '' WHERE id = ?", s.quarantined),

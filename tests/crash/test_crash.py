@@ -25,7 +25,7 @@ from tests.crash.station import Offer, Station, Template, living, make_offers, w
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 IS_SHORT = ROUNDS <= 3
-KILLS = 2 if IS_SHORT else 4  # lives that end early in one round, at most
+KILLS = 2 if IS_SHORT else 3  # lives that end early in one round, at most
 SETTLED_WITHIN = 120.0  # seconds, for one life of the daemon
 # The first life of a round ends at one of these, surely: so many are counted whatever happens.
 CERTAIN = (
@@ -69,7 +69,7 @@ class Life:
         then = chance.choice((None, chance.uniform(0, 2)))
         if not IS_SHORT and chance.random() < 0.4:
             victim = chance.choice(("daemon", "daemon", "all", "worker"))
-            of, most = chance.choice((("started", 2.0), ("ready", documents / 50)))
+            of, most = chance.choice((("started", 8.0), *[("ready", documents / 50)] * 3))
             return cls(moment=Moment(chance.uniform(0.05, most), of, victim), then=then)
         kind, most = chance.choice((("fsync", 2), ("commit", 0.25), ("mail", 2), ("work", 0.75), ("any", 4)))
         victim = chance.choice(("daemon", "all", "worker") if kind == "work" else ("daemon", "all"))

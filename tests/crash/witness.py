@@ -142,7 +142,7 @@ def _died(rows: Sequence[Document]) -> bool:
 
 def _waiting(state: State) -> Iterator[str]:
     for document in state.documents.values():
-        if document.state is DocumentState.RECEIVED and document.nature is Nature.ORIGINAL:
+        if document.nature is Nature.ORIGINAL and document.state in (DocumentState.RECEIVED, DocumentState.WAITING):
             yield f"{document.id} is neither sealed nor explained"
     for delivery in state.deliveries.values():
         end = DeliveryState.ACCEPTED if delivery.channel is Channel.EMAIL else DeliveryState.PUBLISHED
