@@ -92,6 +92,9 @@ class StoreSettings(Section):
     free_space_floor_percent: float = Field(
         5.0, ge=0, lt=100, description="Below this much free disk the intake answers: try again later."
     )
+    reserve_megabytes: int = Field(
+        256, ge=0, description="Kept in a file for receipts and log-ins, and let go when the disk is full. 0: none."
+    )
 
     @pydantic.field_validator("database")
     @classmethod
@@ -147,7 +150,7 @@ class SpoolSettings(Section):
     """[spool] A folder that the billing system writes to, as in a maildir: tmp/, then a rename into new/."""
 
     enabled: bool = Field(True, description="Watch the spool.")
-    directory: FilePath = Field(Path("var/spool"), description="Holds tmp/ new/ refused/ quarantined/.")
+    directory: FilePath = Field(Path("var/spool"), description="Holds tmp/ new/ work/ refused/ quarantined/.")
     scan_seconds: float = Field(10.0, gt=0, description="new/ is read at least this often.")
     batch: int = Field(50, gt=0, description="Documents accepted in one transaction at most.")
 

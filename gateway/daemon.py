@@ -23,7 +23,7 @@ from .delivery import outbox, plan
 from .delivery.attempt import MailWorker, forget_messages
 from .delivery.publish import Publisher
 from .dropfolder.folders import DropFolders
-from .errors import ConfigError
+from .errors import ConfigError, Conflict
 from .intake import process as intake_process
 from .intake.read import ReadLimits
 from .intake.receive import Intake
@@ -40,12 +40,15 @@ from .servers.sftpd import SftpServer
 from .store import migrations, state
 from .store.blobs import Blobs, LocalBlobs
 from .store.database import Database
+from .store.reserve import Reserve
 from .store.s3 import S3Blobs
 from .web.app import Parts, create_app
 from .worker import Worker
 
 logger = structlog.get_logger(__name__)
 _SWEEP_SECONDS = 60.0
+_DISK_SECONDS = 5.0
+_LOCK_SECONDS = 5.0  # a command that was begun just before may hold the lock as long
 
 
 @dataclass
@@ -78,6 +81,7 @@ class Core:
     sealers: WorkerProcesses
     intake: Intake
     renditions: Renditions
+    reserve: Reserve
     wakes: Wakes
 
 
@@ -87,8 +91,11 @@ async def open_core(settings: Settings, on_failure: Callable[[], None] = lambda:
     async with contextlib.AsyncExitStack() as stack:
         state.prepare(settings.store)
         lock = state.StateLock(settings.store)
-        lock.acquire()
+        await _acquire(lock)
         stack.callback(lock.release)
+        floor = settings.store.free_space_floor_percent
+        reserve = Reserve(settings.store.directory, floor, settings.store.reserve_megabytes * 1_000_000)
+        reserve.look()  # first: a process that ended for want of space needs it to open the database
         url = state.database_url(settings.store)
         if url.startswith("sqlite"):
             migrations.upgrade_file(url)
@@ -106,10 +113,31 @@ async def open_core(settings: Settings, on_failure: Callable[[], None] = lambda:
         stack.callback(readers.close)
         stack.callback(sealers.close)
         wakes = Wakes()
-        floor = settings.store.free_space_floor_percent
-        intake = Intake(settings.intake, settings.issuer, floor, db, blobs, readers, sealers, work, wakes.all)
+        intake = Intake(
+            settings.intake,
+            settings.issuer,
+            lambda: reserve.is_low or blobs.free_percent() < floor,
+            db,
+            blobs,
+            readers,
+            sealers,
+            work,
+            wakes.all,
+        )
         renditions = Renditions(db, blobs, sealers, work)
-        yield Core(settings, db, blobs, work, web, mail, folder, readers, sealers, intake, renditions, wakes)
+        yield Core(settings, db, blobs, work, web, mail, folder, readers, sealers, intake, renditions, reserve, wakes)
+
+
+async def _acquire(lock: state.StateLock) -> None:
+    """Whoever works alone holds it for moments; a daemon for good: Conflict."""
+    end = clock.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            return lock.acquire()
+        except Conflict:
+            if clock.monotonic() > end:
+                raise
+        await asyncio.sleep(0.1)
 
 
 def open_blobs(settings: Settings) -> Blobs:
@@ -187,11 +215,12 @@ class _Daemon:
         self._folders = DropFolders(db, blobs, settings.folder)
         self._mail = _mail_worker(core)
         poll = settings.delivery.poll_seconds
-        sealer = Sealer(settings.seal, db, blobs, core.sealers, work, core.wakes.all)
+        self._sealer = Sealer(settings.seal, db, blobs, core.sealers, work, core.wakes.all)
         self._workers = [
-            Worker("sealing", sealer.turn, poll),
+            Worker("sealing", self._seal, poll),
             Worker("publishing", lambda: work.run(self._publisher.turn), poll),
             Worker("sweeping", self._sweep, _SWEEP_SECONDS),
+            Worker("disk", self._look_at_the_disk, _DISK_SECONDS),
         ]
         core.wakes.sealing = self._workers[0].wake
         core.wakes.delivery = self._workers[1].wake
@@ -251,6 +280,14 @@ class _Daemon:
         await asyncio.gather(*waits)
         if self._sftp is not None:
             await self._sftp.close()
+
+    async def _look_at_the_disk(self) -> int:
+        await self._core.work.run(self._core.reserve.look)
+        return 0
+
+    async def _seal(self) -> int:
+        """Below the floor sealing pauses: what is left is for receipts, reads and log-ins."""
+        return 0 if self._core.reserve.is_low else await self._sealer.turn()
 
     async def _sweep(self) -> int:
         work, settings = self._core.work, self._core.settings

@@ -98,12 +98,6 @@ def samples() -> Path:
     return Path(named)
 
 
-@pytest.fixture(scope="session")
-def rounds() -> int:
-    """How often a test marked `soak` repeats what it does: 3, or as often as `make soak` says."""
-    return int(os.environ.get("ROUNDS", "3"))
-
-
 class Processes:
     """Starts programs, and ends those and no others."""
 

@@ -174,7 +174,17 @@ def intake_on(db: Database, blobs: Blobs, floor_percent: float = 0, **issuer: An
     sealers = WorkerProcesses("sealers", 1, 30, sealing_process.start, setup)
     of = IssuerSettings(**({"sellers": (SELLER,)} | issuer))
     try:
-        yield Intake(defaults.intake, of, floor_percent, db, blobs, readers, sealers, pool, lambda: None)
+        yield Intake(
+            defaults.intake,
+            of,
+            lambda: blobs.free_percent() < floor_percent,
+            db,
+            blobs,
+            readers,
+            sealers,
+            pool,
+            lambda: None,
+        )
     finally:
         for part in (pool, readers, sealers):
             part.close()
@@ -306,7 +316,7 @@ def settings_for(directory: Path, authority: Authority | None, **sections: dict[
     """Settings on a directory, with an authority's keys; sections as in the file."""
     given: dict[str, dict[str, Any]] = {
         "issuer": {"sellers": (SELLER,)},
-        "store": {"directory": directory / "state", "free_space_floor_percent": 0},
+        "store": {"directory": directory / "state", "free_space_floor_percent": 0, "reserve_megabytes": 0},
         "spool": {"directory": directory / "spool"},
         "intake": {"workers": 2},
         "seal": {"workers": 2},

@@ -35,7 +35,7 @@ def _write(folder: Path, **sections: dict[str, Any]) -> Path:
     """A settings file on free ports, with what the test says."""
     wanted: dict[str, dict[str, Any]] = {
         "issuer": {"sellers": [makers.SELLER]},
-        "store": {"directory": str(folder / "state"), "free_space_floor_percent": 0.0},
+        "store": {"directory": str(folder / "state"), "free_space_floor_percent": 0.0, "reserve_megabytes": 0},
         "http": {"listen": "127.0.0.1:0"},
         "sftp": {"listen": "127.0.0.1:0"},
         "mail": {"enabled": False},

@@ -35,7 +35,7 @@ def settings_file(directory: Path, authority: Authority, relay_port: int) -> Pat
     trust = {"trust": [str(authority.root)]}
     sections: dict[str, dict[str, Any]] = {
         "issuer": {"sellers": [SELLER]},
-        "store": {"directory": str(directory / "state"), "free_space_floor_percent": 0},
+        "store": {"directory": str(directory / "state"), "free_space_floor_percent": 0, "reserve_megabytes": 0},
         "http": {"listen": "127.0.0.1:0"},
         "sftp": {"listen": "127.0.0.1:0", "grace_seconds": 3},
         "spool": {"directory": str(directory / "spool"), "scan_seconds": 0.2},

@@ -22,10 +22,9 @@ from ..domain.documents import Document
 from ..domain.folders import Entry, EventKind, Folder, FolderEvent
 from ..domain.parties import Contract
 from ..domain.states import Channel, DeliveryState, Kind, states_before
-from ..errors import NotFound
 from ..evidence import Fact, record_all
 from ..store import database
-from ..store.blobs import Blobs
+from ..store.blobs import Blobs, is_whole
 from ..store.database import Database, Transaction
 
 log = structlog.get_logger(__name__)
@@ -35,7 +34,7 @@ _CODES = {
     Kind.CONTINUITY_REPORT: "BILAN",
     Kind.MANAGEMENT_SHEET: "FEUILLET",
 }
-BLOB_MISSING = "its bytes are missing from the store"
+BYTES_LOST = "its bytes are missing from the store, or damaged there"
 
 
 class Publisher:
@@ -52,10 +51,10 @@ class Publisher:
         due = self._db.read(self._due)
         if not due:
             return 0
-        missing = frozenset(delivery for delivery, digests in due if not self._all_there(digests))
-        if missing:
-            log.error("delivery.blob_missing", deliveries=sorted(missing))
-        return self._db.write(lambda tx: publish(tx, [d for d, _ in due], missing, self._zone))
+        lost = frozenset(delivery for delivery, digests in due if not all(is_whole(self._blobs, d) for d in digests))
+        if lost:
+            log.error("delivery.bytes_lost", deliveries=sorted(lost))
+        return self._db.write(lambda tx: publish(tx, [d for d, _ in due], lost, self._zone))
 
     def _due(self, tx: Transaction) -> list[tuple[str, tuple[str, ...]]]:
         rows = tx.execute(
@@ -73,14 +72,6 @@ class Publisher:
         ).all()
         return [(row[0], tuple(d for d in (row[1] or row[2], row[3]) if d)) for row in rows]
 
-    def _all_there(self, digests: tuple[str, ...]) -> bool:
-        try:
-            for digest in digests:
-                self._blobs.path(digest)
-        except NotFound:
-            return False
-        return True
-
 
 @dataclass
 class _Batch:
@@ -90,8 +81,8 @@ class _Batch:
     items: list[tuple[Delivery, Document, str]] = field(default_factory=list)  # with the contract's number
 
 
-def publish(tx: Transaction, delivery_ids: Sequence[str], missing: frozenset[str], zone: ZoneInfo) -> int:
-    """Publish those deliveries that are still planned; hold those whose bytes are `missing`. How many it dealt with."""
+def publish(tx: Transaction, delivery_ids: Sequence[str], lost: frozenset[str], zone: ZoneInfo) -> int:
+    """Publish those deliveries that are still planned; hold those whose bytes are `lost`. How many it dealt with."""
     now = database.now(tx)
     rows = tx.execute(
         sa.select(Delivery, Document, col(Contract.number))
@@ -106,9 +97,9 @@ def publish(tx: Transaction, delivery_ids: Sequence[str], missing: frozenset[str
         .with_for_update(skip_locked=True, of=Delivery)
     ).all()
     batches: dict[str, list[tuple[Delivery, Document, str]]] = {}
-    held = [row[0] for row in rows if row[0].id in missing]
+    held = [row[0] for row in rows if row[0].id in lost]
     for delivery, document, contract in rows:
-        if delivery.id not in missing:
+        if delivery.id not in lost:
             batches.setdefault(delivery.destination, []).append((delivery, document, contract or ""))
     for folder_id in sorted(batches):
         _publish_folder(tx, folder_id, batches[folder_id], now, zone)
@@ -252,10 +243,10 @@ def _hold(tx: Transaction, deliveries: Sequence[Delivery], now: dt.datetime) -> 
             .where(col(Delivery.id) == delivery.id)
             .values(
                 state=DeliveryState.HELD,
-                state_reason=BLOB_MISSING,
+                state_reason=BYTES_LOST,
                 due_at=None,
                 updated_at=now,
                 row_version=col(Delivery.row_version) + 1,
             )
         )
-    record_all(tx, [Fact("delivery.held", d.id, d.document_id, {"reason": BLOB_MISSING}) for d in deliveries])
+    record_all(tx, [Fact("delivery.held", d.id, d.document_id, {"reason": BYTES_LOST}) for d in deliveries])

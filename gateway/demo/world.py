@@ -121,7 +121,7 @@ def _write_settings(world: World, secret: Path, ports: dict[str, int]) -> None:
     tls = "required" if world.relay.is_own or not _is_loopback(world.relay.host) else "off"
     sections: dict[str, dict[str, Any]] = {
         "issuer": {"name": DISTRIBUTOR.name, "sellers": [DISTRIBUTOR.siren]},
-        "store": {"directory": str(world.directory / "state")},
+        "store": {"directory": str(world.directory / "state"), "reserve_megabytes": 0},
         "http": {"listen": f"127.0.0.1:{ports['http']}"},
         "sftp": {"listen": f"127.0.0.1:{ports['sftp']}"},
         "spool": {"directory": str(world.spool), "scan_seconds": 1},

@@ -74,7 +74,7 @@ class Intake:
         self,
         settings: IntakeSettings,
         issuer: IssuerSettings,
-        floor_percent: float,
+        is_disk_low: Callable[[], bool],
         db: Database,
         blobs: Blobs,
         readers: WorkerProcesses,
@@ -84,7 +84,7 @@ class Intake:
     ) -> None:
         self._settings = settings
         self._issuer = issuer
-        self._floor = floor_percent
+        self._is_disk_low = is_disk_low
         self._db = db
         self._blobs = blobs
         self._readers = readers
@@ -94,7 +94,7 @@ class Intake:
 
     def require_space(self) -> None:
         """Unavailable while the disk is below its floor: reads and receipts need what is left."""
-        if self._blobs.free_percent() < self._floor:
+        if self._is_disk_low():
             raise Unavailable("the gateway's disk is nearly full; nothing was taken, try again later", code="disk_full")
 
     async def submit(self, path: Path, sidecar: bytes | None, source: str, actor: str) -> Outcome:

@@ -10,7 +10,7 @@ import asyncio
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,8 @@ class Sealer:
     def _settle(self, tx: Transaction, results: Sequence[_Sealed | _NotSealed]) -> None:
         now = database.now(tx)
         ours = self._still_ours(tx, [result.document.id for result in results])
-        results = [result for result in results if result.document.id in ours]
+        # Copies: a step that is run again, after a deadlock, must find them as they were.
+        results = [_copy(result) for result in results if result.document.id in ours]
         sealed = [result for result in results if isinstance(result, _Sealed)]
         facts = [_fact(result) for result in results]
         for result in results:
@@ -219,6 +220,10 @@ _UPDATE = (
         row_version=sa.column("row_version") + 1,
     )
 )
+
+
+def _copy(result: _Sealed | _NotSealed) -> _Sealed | _NotSealed:
+    return replace(result, document=Document(**result.document.model_dump()))
 
 
 def _row(document: Document) -> dict[str, Any]:

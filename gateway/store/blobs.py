@@ -171,6 +171,22 @@ def read(blobs: Blobs, sha256: str) -> bytes:
         return file.read()
 
 
+def is_whole(blobs: Blobs, sha256: str) -> bool:
+    """Whether the store still has these bytes, as they were kept; Unavailable when it does not answer."""
+    try:
+        fd = blobs.open(sha256)
+    except NotFound:
+        return False
+    except Unavailable as error:
+        if error.code == "blob_changed":
+            return False
+        raise
+    try:
+        return _digest(fd).sha256 == sha256
+    finally:
+        os.close(fd)
+
+
 def _sync_folder(folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -40,21 +40,22 @@ class Reserve:
         self._size = size
         self._space = space
         self._is_released = False
+        self.is_low = False  # below the floor, as of the last look
 
     def look(self) -> bool:
         """Take the space or let it go as the disk stands now; whether the disk is below its floor."""
         total, free = self._space(self._path.parent)
         is_held = self._is_held()
         # What was let go is not there to be filled again by what had to stop.
-        is_low = free - (self._size if self._is_released else 0) < total * self._floor
-        if is_held and is_low and free < self._size:
+        self.is_low = free - (self._size if self._is_released else 0) < total * self._floor
+        if is_held and self.is_low and free < self._size:
             self._path.unlink()
             self._is_released = True
             log.error("reserve.released", free_bytes=free, bytes=self._size)
         elif not is_held and self._size and free - self._size > 2 * max(total * self._floor, self._size):
             self._take()
             self._is_released = False
-        return is_low
+        return self.is_low
 
     def _is_held(self) -> bool:
         try:

@@ -5,6 +5,7 @@ While a daemon runs it holds an exclusive flock on `gateway.lock` and is the onl
 
 import fcntl
 import os
+import pwd
 from pathlib import Path
 
 from ..config import StoreSettings
@@ -24,11 +25,19 @@ def require_owner(directory: Path) -> None:
     """Every command runs as the owner of the state directory: files of another user would stop the daemon later."""
     owner = directory.stat().st_uid
     if owner != os.geteuid():
+        name = _name_of(owner)
         raise ConfigError(
-            f"{directory} belongs to uid {owner} and this runs as uid {os.geteuid()}: run it as that user "
-            f"(for example with `runuser -u gateway -- gateway …`)",
+            f"{directory} belongs to {name} and this runs as {_name_of(os.geteuid())}: run it as that user "
+            f"(for example with `runuser -u {name} -- gateway …`)",
             where="[store.directory]",
         )
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def database_url(settings: StoreSettings) -> str:

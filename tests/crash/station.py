@@ -184,7 +184,7 @@ class Station:
         trust = [str(authority.root)]
         sections: dict[str, dict[str, Any]] = {
             "issuer": {"sellers": [invoices.DISTRIBUTOR.siren]},
-            "store": {"directory": str(self.state), "free_space_floor_percent": 0.1},
+            "store": {"directory": str(self.state), "free_space_floor_percent": 0.1, "reserve_megabytes": 0},
             "http": {"listen": "127.0.0.1:0"},
             "sftp": {"listen": "127.0.0.1:0", "grace_seconds": 5},
             "spool": {"directory": str(self.spool), "scan_seconds": 0.2, "batch": 10},

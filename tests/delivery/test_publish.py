@@ -9,7 +9,7 @@ from sqlmodel import col, select
 
 from gateway import clock
 from gateway.delivery import orders
-from gateway.delivery.publish import BLOB_MISSING
+from gateway.delivery.publish import BYTES_LOST
 from gateway.domain.folders import EventKind, FolderEvent
 from gateway.domain.parties import Contract
 from gateway.domain.states import Channel, DeliveryState, Kind, Nature
@@ -195,17 +195,21 @@ def test_the_month_of_an_entry_is_the_issuer_s(office: Office, at: Time) -> None
 
 
 def test_missing_bytes_hold_their_delivery_and_the_others_go_on(office: Office) -> None:
-    """The document's own PDF, or the XML that its folder would get."""
+    """The document's own PDF, or the XML that its folder would get; damaged ones too, though of the same size."""
     gone, no_xml = office.blobs.put(b"gone"), office.blobs.put(b"<gone/>")
     (lost,) = office.sealed(sealed_sha256=gone.sha256, sealed_size=gone.size)
     (half,) = office.sealed(xml_sha256=no_xml.sha256, xml_size=no_xml.size)
+    other = office.blobs.put(b"other")
+    (damaged,) = office.sealed(sealed_sha256=other.sha256, sealed_size=other.size)
     (whole,) = office.sealed()
     office.blobs.remove(gone.sha256)
     office.blobs.remove(no_xml.sha256)
-    assert office.publisher().turn() == 3
-    for document in (lost, half):
+    office.blobs.path(other.sha256).chmod(0o600)
+    office.blobs.path(other.sha256).write_bytes(b"OTHER")
+    assert office.publisher().turn() == 4
+    for document in (lost, half, damaged):
         delivery = office.entry_of(document)
-        assert (delivery.state, delivery.state_reason, delivery.due_at) == (DeliveryState.HELD, BLOB_MISSING, None)
+        assert (delivery.state, delivery.state_reason, delivery.due_at) == (DeliveryState.HELD, BYTES_LOST, None)
         assert office.events(subject=delivery.id)[-1] == "delivery.held"
     assert office.entry_of(whole).state is DeliveryState.PUBLISHED
     assert events(office) == [(1, EventKind.PUBLISHED)]

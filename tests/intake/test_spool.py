@@ -411,7 +411,7 @@ def test_a_file_that_cannot_be_read_now_waits_alone(producer: Producer, monkeypa
 
 
 def test_below_the_disk_s_floor_files_stay_where_they_are(producer: Producer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(producer.gate.core.intake, "_floor", 100.0)
+    monkeypatch.setattr(producer.gate.core.reserve, "is_low", True)
     producer.put("a.pdf", small(journey.number()))
     with pytest.raises(Unavailable):
         producer.turn()

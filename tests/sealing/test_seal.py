@@ -3,8 +3,9 @@
 import datetime as dt
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from sqlmodel import select
@@ -23,9 +24,11 @@ from gateway.sealing import pades, process
 from gateway.sealing.seal import Sealer
 from gateway.sealing.validate import full_validate
 from gateway.store.blobs import LocalBlobs, read
-from gateway.store.database import Database
+from gateway.store.database import Database, Transaction
 from tests import journey
 from tests.journey import CARD_I, NOT_SUBSCRIBED, Journey, Look, Parties
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +142,29 @@ def test_changed_bytes_quarantine_their_document_alone(gate: Journey) -> None:
     assert row.state is DocumentState.QUARANTINED
     assert row.state_reason == "the store holds other bytes than were received"
     assert gate.document(good).state is DocumentState.SEALED
+
+
+def test_a_transaction_that_is_run_again_settles_the_same(gate: Journey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL rolls a deadlocked one back, and it is repeated."""
+    missing, document = submitted(gate), submitted(gate)
+    path = gate.core.blobs.path(gate.document(missing).received_sha256)
+    path.rename(path.with_suffix(".away"))
+    write = gate.core.db.write
+
+    def twice(step: Callable[[Transaction], T]) -> T:
+        def again(tx: Transaction) -> T:
+            with tx.begin_nested() as first:
+                step(tx)
+                first.rollback()
+            return step(tx)
+
+        return write(again)
+
+    monkeypatch.setattr(gate.core.db, "write", twice)
+    assert gate.seal() == 2
+    states = (gate.document(missing).state, gate.document(document).state)
+    assert states == (DocumentState.QUARANTINED, DocumentState.SEALED)
+    assert seal_of(gate, document).sha256 == gate.document(document).sealed_sha256
 
 
 @pytest.mark.parametrize("meanwhile", ["withdrawn", "replaced"])

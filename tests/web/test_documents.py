@@ -93,7 +93,7 @@ def test_a_document_over_the_limit_is_413_and_read_no_further(gateway: World) ->
 
 def test_a_full_disk_is_507_and_asks_to_try_again(gateway: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """THREATS: below the floor the intake answers 507; reads go on."""
-    monkeypatch.setattr(gateway.parts.intake, "_floor", 100.0)
+    monkeypatch.setattr(gateway.parts.intake, "_is_disk_low", lambda: True)
     answer = _submit(gateway, _invoice(gateway))
     assert (answer.status_code, answer.json()["code"]) == (507, "disk_full")
     assert answer.headers["retry-after"]

@@ -128,7 +128,7 @@ def build(tmp_path: Path, db: Database, **sections: dict[str, Any]) -> World:
     pool = ThreadPool("web", 4, 100)
     readers = WorkerProcesses("readers", 1, 30, intake_process.start, (ReadLimits.of(made.intake),))
     sealers = WorkerProcesses("sealers", 1, 30, sealing_process.start, (sealing_process.SealSetup.of(made.seal),))
-    intake = Intake(made.intake, made.issuer, 0, db, blobs, readers, sealers, pool, lambda: None)
+    intake = Intake(made.intake, made.issuer, lambda: False, db, blobs, readers, sealers, pool, lambda: None)
     parts = Parts(made, db, blobs, intake, Renditions(db, blobs, sealers, pool), pool, lambda: None)
     return World(parts, create_app(parts), readers, sealers)
 
