@@ -1,9 +1,12 @@
 """The queue by the API, and what operators order of it."""
 
-from sqlmodel import select
+import sqlalchemy as sa
+from sqlmodel import col, select
 
+from gateway.domain.deliveries import Delivery
 from gateway.domain.ledger import Record
 from gateway.domain.states import DeliveryState
+from gateway.store.database import Transaction
 
 from .world import World
 
@@ -15,10 +18,22 @@ def test_a_delivery_is_shown_with_its_destination_in_words(anywhere: World) -> N
     assert len(shown) == 1
     expected = {"id": own.delivery, "document": own.document, "number": f"F-{own.siren}", "client": own.client,
                 "channel": "email", "destination": f"compta@{own.siren}.example", "state": "failed", "attempts": 1,
-                "message_id": "m1@gateway.example", "last_reply": "550 5.1.1 no such user"}  # fmt: skip
+                "message_id": "m1@gateway.example", "last_reply": "550 5.1.1 no such user",
+                "maybe_sent": False}  # fmt: skip
     assert expected.items() <= shown[0].items()
     whole = anywhere.ask("GET", f"/deliveries/{own.delivery}", "own").json()
     assert [(one["number"], one["outcome"], one["phase"]) for one in whole["attempt_list"]] == [(1, "failed", "rcpt")]
+
+
+def test_a_delivery_that_may_have_arrived_says_so(gateway: World) -> None:
+    """The next attempt may be a second copy: whoever asks for it must know."""
+    own = gateway.parties[0]
+
+    def mark(tx: Transaction) -> None:
+        tx.execute(sa.update(Delivery).where(col(Delivery.id) == own.delivery).values(maybe_sent=True))
+
+    gateway.parts.db.write(mark)
+    assert gateway.ask("GET", f"/deliveries/{own.delivery}", "operator").json()["maybe_sent"] is True
 
 
 def test_filters_narrow_the_list(anywhere: World) -> None:

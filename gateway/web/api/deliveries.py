@@ -45,6 +45,7 @@ class DeliveryShown(BaseModel):
     message_id: str
     attempts: int
     last_reply: str
+    maybe_sent: bool = Field(description="An attempt ended uncertain: the client may have it, and may get it twice")
     due_at: dt.datetime | None = Field(description="When the gateway does something about it by itself")
     created_at: dt.datetime
     updated_at: dt.datetime
