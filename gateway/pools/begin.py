@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from ..errors import GatewayError
 
 LENGTH = struct.Struct("!I")
+NICE = 5  # clients and the event loop go first
 _TRACE = 4000  # characters
 
 
@@ -26,6 +27,8 @@ def work(end: socket.socket, initializer: Callable[..., None], initargs: tuple[A
     """End when the daemon ends, leave Ctrl-C to the daemon, begin as the pool wants it, then work call by call."""
     _end_with_the_daemon()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # where a service may not
+        os.nice(NICE)
     reason = _reason_not_to_begin(initializer, initargs)
     end.sendall(message(reason))
     with end.makefile("rb") as calls, contextlib.suppress(EOFError, ConnectionError):
