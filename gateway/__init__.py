@@ -3,7 +3,7 @@
 The journey of one invoice, and where to read it (ARCHITECTURE.md has the map):
 
     web/api/documents.py, intake/spool.py     the doors
-    intake/receive.py                         read in a worker, accept exactly once
+    intake/receive.py, accept.py              read in a worker, accept exactly once
     sealing/seal.py                           seal and verify in a worker, plan the deliveries
     delivery/publish.py, delivery/attempt.py  into the drop folder, and to the relay
     dropfolder/, servers/sftpd.py             what clients do with it, and which fact is a receipt

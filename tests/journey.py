@@ -35,9 +35,10 @@ from gateway.domain.folders import Entry, Folder
 from gateway.domain.ledger import Record
 from gateway.domain.states import DocumentState, Kind, Nature
 from gateway.intake import process as intake_process
+from gateway.intake.accept import Candidate, Outcome
 from gateway.intake.facts import Facts
 from gateway.intake.read import Reading, ReadLimits
-from gateway.intake.receive import Candidate, Intake, Outcome
+from gateway.intake.receive import Intake
 from gateway.parties import registry, settings, sshkeys, subscriptions
 from gateway.parties.settings import ByEmail, ByFolder
 from gateway.pools import ThreadPool, WorkerProcesses

@@ -7,7 +7,7 @@ A sidecar gives what the XML does not state. Where both state the same thing:
   file's sidecar must not reach another client.
 - contract and period: the sidecar wins, with a warning. BT-12 often holds a reference of another kind than the
   issuer's contract number. This cannot send the document to somebody else: the buyer is not the sidecar's to change,
-  and receive.py refuses a contract that is not of the buyer's company.
+  and accept.py refuses a contract that is not of the buyer's company.
 - a party that the XML names by a foreign VAT number only: a SIREN completes it, for a foreign company may have both.
 
 Pure functions. Refused says which fact is missing or wrong and by which key of a sidecar it is given.

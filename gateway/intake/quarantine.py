@@ -17,7 +17,7 @@ from ..errors import Conflict, NotFound
 from ..evidence import record
 from ..store import database
 from ..store.database import Transaction
-from .receive import settle_nature
+from .accept import settle_nature
 
 _NOT_LEFT = (DeliveryState.PLANNED, DeliveryState.HELD, DeliveryState.CANCELLED)
 

@@ -9,6 +9,9 @@ answer.
 """
 
 import asyncio
+import contextlib
+import ctypes
+import errno
 import json
 import os
 import stat
@@ -23,7 +26,8 @@ from ..config import SpoolSettings
 from ..errors import Refused, TooLarge, Unavailable
 from ..pools import ThreadPool
 from ..store.blobs import Blobs
-from .receive import Arrival, Candidate, Intake, Outcome
+from .accept import Candidate, Outcome
+from .receive import Arrival, Intake
 
 log = structlog.get_logger(__name__)
 _UNFINISHED = (".tmp", ".part", ".partial", ".filepart")
@@ -32,6 +36,8 @@ _MAX_SIDECAR = 64 * 1024
 _LONGEST_NAME = 255  # NAME_MAX of Linux, in bytes
 _TOGETHER = 8  # files copied by one thread, and kept by one thread
 ACTOR = "spool"
+_libc = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # fcntl.h, linux/fs.h
 
 
 @dataclass
@@ -72,7 +78,8 @@ class Spool:
             folder.mkdir(mode=0o770, parents=True, exist_ok=True)
         self._work = root / "work"
         self._work.mkdir(mode=0o700, exist_ok=True)
-        self._put_back_all()
+        with contextlib.suppress(OSError):  # the first turn tries again, and says what it is
+            self._put_back_all()
 
     async def turn(self) -> int:
         """How many files it dealt with; 0 when new/ holds nothing that is whole."""
@@ -106,6 +113,7 @@ class Spool:
 
     def _scan(self) -> list[_Item]:
         """Whole files by time of arrival, then name."""
+        self._put_back_all()
         found = []
         with os.scandir(self._new) as entries:
             for entry in entries:
@@ -199,15 +207,11 @@ class Spool:
             return  # what lies there now is looked at in the next turn
         sidecar = self._claim(item.sidecar, item.sidecar_identity) if item.sidecar is not None else None
         claimed = [path for path in (file, sidecar) if path is not None]
-        try:
-            if isinstance(answer, Outcome) and answer.outcome != "quarantined":
-                for path in claimed:  # the file first: were it left without its sidecar, it could get another answer
-                    path.unlink()
-            else:
-                _set_aside(item, claimed, self._quarantined if isinstance(answer, Outcome) else self._refused, answer)
-        except OSError:
-            self._put_back_all()
-            raise
+        if isinstance(answer, Outcome) and answer.outcome != "quarantined":
+            for path in claimed:  # the file first: were it left without its sidecar, it could get another answer
+                path.unlink()
+        else:
+            _set_aside(item, claimed, self._quarantined if isinstance(answer, Outcome) else self._refused, answer)
 
     def _claim(self, path: Path, identity: tuple[int, int, int] | None) -> Path | None:
         """Where the file is once nobody else can change it; None when it is another one than was read, or none."""
@@ -218,26 +222,42 @@ class Spool:
             return None
         if _identity(os.lstat(claimed)) == identity:
             return claimed
-        self._put_back(claimed)
+        with contextlib.suppress(FileExistsError):  # a third one is there: the next turn finds another name for this
+            _rename_new(claimed, path)
         return None
 
-    def _put_back(self, claimed: Path) -> None:
-        """Into new/ again; a document whose name was taken meanwhile under another one."""
-        try:
-            os.link(claimed, self._new / claimed.name, follow_symlinks=False)
-        except FileExistsError:
-            if not claimed.name.endswith(_SIDECAR):
-                os.link(claimed, self._new / f"{clock.new_id('spl')}.pdf", follow_symlinks=False)
-        claimed.unlink()
-
     def _put_back_all(self) -> None:
-        """What was claimed and not taken out, after a kill say, gets its answer again; a sidecar alone goes."""
+        """What was claimed and did not go, after a kill say, gets its answer again; a sidecar alone goes."""
         names = {path.name for path in self._work.iterdir()}
         for name in names:
-            if name.endswith(_SIDECAR) and name.removesuffix(_SIDECAR) not in names:
+            if not name.endswith(_SIDECAR):
+                self._put_back(name, has_sidecar=name + _SIDECAR in names)
+            elif name.removesuffix(_SIDECAR) not in names:
                 (self._work / name).unlink()  # of a file that is out
-            else:
-                self._put_back(self._work / name)
+
+    def _put_back(self, name: str, *, has_sidecar: bool) -> None:
+        """Into new/, the sidecar first; under another name where a newer file has theirs."""
+        is_taken = any(os.path.lexists(self._new / taken) for taken in (name, name + _SIDECAR))
+        free = f"{clock.new_id('spl')}.pdf" if is_taken else name
+        if has_sidecar:
+            _rename_new(self._work / (name + _SIDECAR), self._new / (free + _SIDECAR))
+        _rename_new(self._work / name, self._new / free)
+
+
+def _rename_new(source: Path, target: Path) -> None:
+    """Rename, and replace nothing: FileExistsError.
+
+    By renameat2(2): link(2) refuses directories and files of another user (proc_sys_fs(5), protected_hardlinks). On
+    file systems without it (EINVAL: NFS) a look before the rename decides.
+    """
+    if _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code != errno.EINVAL:
+        raise OSError(code, os.strerror(code), os.fspath(source))
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target))
+    os.rename(source, target)
 
 
 def _copy_to(path: Path, source: int) -> None:

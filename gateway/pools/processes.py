@@ -105,15 +105,18 @@ class WorkerProcesses:
 
     def _settle(self, channel: Channel) -> None:
         """Tell the calls that were answered; a process that ended instead died of the first that was not."""
+        is_answer = False
         try:
             for call, (is_done, result) in channel.answered():
+                is_answer = True
                 if not call.future.done():
                     self._tell(call.future, is_done, result)
         except (EOFError, ConnectionError):
             self._lose(channel, "the worker process ended: the document exceeds its limits of memory or time")
         else:
-            channel.set_deadline(self._deadline, self._end_late)
-            self._dispatch()
+            if is_answer:  # a part of one gives no more time
+                channel.set_deadline(self._deadline, self._end_late)
+                self._dispatch()
 
     def _tell(self, future: "asyncio.Future[Any]", is_done: bool, result: Any) -> None:
         if is_done:

@@ -15,7 +15,8 @@ from gateway.domain.documents import Document
 from gateway.domain.states import Channel, DeliveryState, DocumentState, Kind, Nature
 from gateway.errors import Conflict, NotFound
 from gateway.intake import quarantine
-from gateway.intake.receive import Candidate, Intake, Outcome
+from gateway.intake.accept import Candidate, Outcome
+from gateway.intake.receive import Intake
 from gateway.parties.settings import ByEmail, ByFolder
 from gateway.store.blobs import LocalBlobs
 from gateway.store.database import Database, Transaction

@@ -13,7 +13,8 @@ import pytest
 
 from gateway.domain.states import Channel, DeliveryState, DocumentState, Kind, Nature
 from gateway.errors import Refused, TooLarge, Unavailable
-from gateway.intake.receive import Candidate, Intake, Outcome
+from gateway.intake.accept import Candidate, Outcome
+from gateway.intake.receive import Intake
 from gateway.parties import registry, subscriptions
 from gateway.parties.settings import ByEmail, ByFolder
 from gateway.store.blobs import LocalBlobs

@@ -11,7 +11,7 @@ import pytest
 from gateway import clock
 from gateway.domain.states import DocumentState, Nature
 from gateway.errors import Refused
-from gateway.intake.receive import Outcome
+from gateway.intake.accept import Outcome
 from gateway.keys.trust import Trust
 from gateway.parties import registry, subscriptions
 from gateway.sealing.validate import full_validate

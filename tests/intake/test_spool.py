@@ -13,7 +13,8 @@ import pytest
 from gateway.config import SpoolSettings
 from gateway.domain.states import DocumentState
 from gateway.errors import Unavailable
-from gateway.intake.receive import Candidate, Intake, Outcome
+from gateway.intake.accept import Candidate, Outcome
+from gateway.intake.receive import Intake
 from gateway.intake.spool import Spool
 from tests import journey
 from tests.intake import makers
@@ -385,6 +386,28 @@ def test_killed_while_it_was_taken_out_a_file_gets_its_answer_again(producer: Pr
     assert list((producer.root / "work").iterdir()) == []
     assert producer.turn() == 1
     assert producer.state_of(number) == [DocumentState.RECEIVED]
+    assert producer.left() == []
+
+
+def test_a_directory_that_was_being_taken_out_stops_no_start(producer: Producer) -> None:
+    """Killed at that moment; no second link leads to a directory, nor to a file of another user's."""
+    (producer.root / "work" / "a folder").mkdir()
+    producer.spool = producer.over(producer.gate.core.intake)
+    assert producer.turn() == 1
+    assert producer.reason()["code"] == "not_regular"
+    assert (producer.left(), list((producer.root / "work").iterdir())) == ([], [])
+
+
+def test_what_was_being_taken_out_keeps_its_sidecar_beside_a_newer_file_of_its_name(producer: Producer) -> None:
+    """Neither gets the other's."""
+    older, newer = journey.number(), journey.number()
+    for of in (older, newer):
+        producer.put("a.pdf", small(of), {"number": of})
+        if of == older:
+            for path in producer.new.iterdir():
+                path.rename(producer.root / "work" / path.name)
+    assert producer.turn() == 2
+    assert producer.state_of(older) == producer.state_of(newer) == [DocumentState.RECEIVED]
     assert producer.left() == []
 
 

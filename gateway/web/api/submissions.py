@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ...access import Permission
 from ...domain.states import DocumentState, Nature
 from ...errors import TooLarge
-from ...intake.receive import Outcome
+from ...intake.accept import Outcome
 from ...store.database import Transaction
 from .. import idempotency, problems, uploads
 from ..calls import Answer, Call, replay, response
