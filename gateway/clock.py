@@ -5,13 +5,16 @@ when something ends are measured on the monotonic clock.
 """
 
 import datetime as dt
-import secrets
+import itertools
+import random
 import threading
 import time
 from zoneinfo import ZoneInfo
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32: no i, l, o, u
+_PAIRS = ["".join(pair) for pair in itertools.product(_ALPHABET, repeat=2)]  # ten bits each
 ID_LENGTH = 26
+_SHIFTS = range(5 * ID_LENGTH - 10, -1, -10)
 
 
 def now() -> dt.datetime:
@@ -37,16 +40,13 @@ def new_id(prefix: str) -> str:
     """`prefix_` + 26 lower-case base32 characters: 48 bits of milliseconds, then 82 random bits.
 
     Sorts by time of creation to the millisecond; within one process it also never goes back, so that
-    identifiers made one after the other sort in that order.
+    identifiers made one after the other sort in that order. They are unique, not secret: the generator is Python's
+    own (seeded by the system, again in each fork), which asks the system for nothing more.
     """
     global _last
-    value = (int(time.time() * 1000) << 82) | secrets.randbits(82)
     with _one_at_a_time:
+        value = (int(time.time() * 1000) << 82) | random.getrandbits(82)  # noqa: S311 -- not secret
         if value <= _last:
-            value = _last + 1 + secrets.randbits(32)
+            value = _last + 1 + random.getrandbits(32)  # noqa: S311
         _last = value
-    letters = []
-    for _ in range(ID_LENGTH):
-        value, digit = divmod(value, 32)
-        letters.append(_ALPHABET[digit])
-    return f"{prefix}_{''.join(reversed(letters))}"
+    return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])}"

@@ -9,6 +9,7 @@ is named.
 import asyncio
 import contextlib
 import functools
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -249,6 +250,7 @@ class _Daemon:
                 tasks.create_task(worker.run(self._stop), name=worker.name)
             tasks.create_task(self._watchdog(), name="watchdog")
             tasks.create_task(self._start_processes(), name="processes")
+            gc.freeze()  # what was loaded stays: collections need not walk it
             logger.info("daemon.ready", http=addresses.http, sftp=addresses.sftp)
             notify.notify("READY=1")
             ready(addresses)

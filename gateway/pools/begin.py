@@ -6,6 +6,7 @@ each one after it answers a call: (True, result), or (False, our own error, or t
 
 import contextlib
 import fcntl
+import gc
 import multiprocessing
 import os
 import pickle
@@ -30,6 +31,7 @@ def work(end: socket.socket, initializer: Callable[..., None], initargs: tuple[A
     with contextlib.suppress(OSError):  # where a service may not
         os.nice(NICE)
     reason = _reason_not_to_begin(initializer, initargs)
+    gc.freeze()  # what was loaded stays: no collection walks it, and its pages stay shared
     end.sendall(message(reason))
     with end.makefile("rb") as calls, contextlib.suppress(EOFError, ConnectionError):
         while not reason:
