@@ -27,6 +27,18 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+class Steps:
+    """How far the clock was set, by somebody or by a time server: it against the monotonic one."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def look(self) -> float:
+        """Seconds that it was set forward (below 0: back) since the last look."""
+        before, self._offset = self._offset, time.time() - time.monotonic()
+        return self._offset - before
+
+
 def day_of(instant: dt.datetime, zone: ZoneInfo) -> dt.date:
     """The issuer's calendar day of an instant."""
     return instant.astimezone(zone).date()
@@ -45,8 +57,8 @@ def new_id(prefix: str) -> str:
     """
     global _last
     with _one_at_a_time:
-        value = (int(time.time() * 1000) << 82) | random.getrandbits(82)  # noqa: S311 -- not secret
+        value = (int(time.time() * 1000) << 82) | random.getrandbits(82)
         if value <= _last:
-            value = _last + 1 + random.getrandbits(32)  # noqa: S311
+            value = _last + 1 + random.getrandbits(32)
         _last = value
     return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])}"

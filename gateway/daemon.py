@@ -48,7 +48,8 @@ from .worker import Worker
 
 logger = structlog.get_logger(__name__)
 _SWEEP_SECONDS = 60.0
-_DISK_SECONDS = 5.0
+_DISK_SECONDS = _CLOCK_SECONDS = 5.0
+_CLOCK_STEP = 60.0  # seconds that somebody must hear of
 _LOCK_SECONDS = 5.0  # a command that was begun just before may hold the lock as long
 
 
@@ -217,11 +218,13 @@ class _Daemon:
         self._mail = _mail_worker(core)
         poll = settings.delivery.poll_seconds
         self._sealer = Sealer(settings.seal, db, blobs, core.sealers, work, core.wakes.all)
+        self._clock = clock.Steps()
         self._workers = [
             Worker("sealing", self._seal, poll),
             Worker("publishing", lambda: work.run(self._publisher.turn), poll),
             Worker("sweeping", self._sweep, _SWEEP_SECONDS),
             Worker("disk", self._look_at_the_disk, _DISK_SECONDS),
+            Worker("clock", self._look_at_the_clock, _CLOCK_SECONDS),
         ]
         core.wakes.sealing = self._workers[0].wake
         core.wakes.delivery = self._workers[1].wake
@@ -285,6 +288,11 @@ class _Daemon:
 
     async def _look_at_the_disk(self) -> int:
         await self._core.work.run(self._core.reserve.look)
+        return 0
+
+    async def _look_at_the_clock(self) -> int:
+        if abs(seconds := self._clock.look()) > _CLOCK_STEP:
+            logger.error("clock.stepped", seconds=round(seconds))
         return 0
 
     async def _seal(self) -> int:

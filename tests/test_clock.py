@@ -29,6 +29,16 @@ def test_the_monotonic_clock_never_steps_back() -> None:
     assert readings == sorted(readings)
 
 
+@pytest.mark.parametrize("seconds", [0, 3600, -3600])
+def test_a_step_of_the_clock_is_seen_once(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody set it, or a time server did: leases do not mind, but people must hear of it."""
+    steps, real = clock.Steps(), time.time
+    assert abs(steps.look()) < 1
+    monkeypatch.setattr(time, "time", lambda: real() + seconds)
+    assert abs(steps.look() - seconds) < 1
+    assert abs(steps.look()) < 1
+
+
 @pytest.mark.parametrize(
     ("instant", "day"),
     [

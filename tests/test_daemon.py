@@ -1,9 +1,11 @@
-"""The daemon's own decisions: what pauses while the disk is below its floor."""
+"""The daemon's own decisions: what pauses while the disk is below its floor, what is told of the clock."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.daemon import _Daemon, open_core
 from gateway.domain.states import DocumentState
@@ -25,6 +27,17 @@ def test_below_the_floor_nothing_is_taken_in_and_nothing_is_sealed(tmp_path: Pat
         gate.run(daemon._look_at_the_disk())
         assert gate.run(daemon._seal()) == 1
         assert gate.document(document).state is DocumentState.SEALED
+
+
+def test_a_clock_that_was_set_by_more_than_a_minute_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seals and names carry its time: whoever runs the gateway must know."""
+    with journey.opened(tmp_path, intake={"workers": 1}, seal={"workers": 1}, mail={"enabled": False}) as gate:
+        daemon, real = _Daemon(gate.core, asyncio.Event()), time.time
+        with capture_logs() as logs:
+            for ahead in (0, 50, -50, -50):  # set by +50, -100 and 0
+                monkeypatch.setattr(time, "time", lambda ahead=ahead: real() + ahead)
+                gate.run(daemon._look_at_the_clock())
+    assert [(one["event"], one["log_level"], one["seconds"]) for one in logs] == [("clock.stepped", "error", -100)]
 
 
 def test_a_command_that_still_holds_the_lock_is_waited_for(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from gateway.errors import Refused, Unavailable
 from gateway.pools import ThreadPool, WorkerDied, WorkerProcesses
+from gateway.store.blobs import LocalBlobs
 from tests.conftest import Processes
 
 # --- what runs in the workers: importable, as the real calls are ---
@@ -49,6 +51,20 @@ def refuse() -> None:
 
 def stumble() -> None:
     raise KeyError("a defect of ours")
+
+
+class Hostile:
+    """What a worker that a document has taken over would answer: reading it runs what it says."""
+
+    def __init__(self, call: Callable[..., object], *arguments: object) -> None:
+        self._said = call, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self._said
+
+
+def answer_with(said: tuple[Callable[..., object], tuple[object, ...]]) -> Hostile:
+    return Hostile(said[0], *said[1])
 
 
 def eat_memory() -> int:
@@ -398,6 +414,23 @@ def test_an_error_nobody_foresaw_costs_that_document_only(call: Callable[[], obj
             assert await workers.run(sleep, 0) == pid
 
     run(scene)
+
+
+def test_no_answer_runs_code_in_the_daemon(tmp_path: Path) -> None:
+    """Functions, types of other modules, and those that a module of ours merely imports are not called."""
+    path = tmp_path / "made"
+    said = [(os.mkdir, (str(path),)), (LocalBlobs, (path,)), (subprocess.Popen, (["mkdir", str(path)],))]
+
+    async def scene() -> None:
+        async with _workers() as workers:
+            pid = await workers.run(sleep, 0)
+            for one in said:
+                with pytest.raises(WorkerDied, match="UnpicklingError"):
+                    await workers.run(answer_with, one)
+            assert await workers.run(sleep, 0) == pid
+
+    run(scene)
+    assert not path.exists()
 
 
 def test_a_stop_is_no_verdict_on_the_documents_in_work() -> None:

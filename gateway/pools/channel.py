@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import enum
+import io
 import pickle
 import select
 import socket
@@ -14,6 +17,9 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
+from pydantic import BaseModel
+
+from .. import errors
 from ..errors import GatewayError
 from . import begin
 
@@ -141,9 +147,36 @@ class Channel:
         return self.calls
 
 
+class _Answer(pickle.Unpickler):
+    """Takes what answers are made of and nothing else: no document that takes a worker over gets code run here."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _PLAIN:
+            return super().find_class(module, name)
+        if module.startswith("gateway.") and "." not in name:
+            found = super().find_class(module, name)
+            if isinstance(found, type) and found.__module__ == module and _is_value(found):
+                return found
+        raise pickle.UnpicklingError(f"an answer holds no {module}.{name}")
+
+
+def _is_value(kind: type) -> bool:
+    return dataclasses.is_dataclass(kind) or issubclass(kind, BaseModel | enum.Enum | GatewayError)
+
+
+_PLAIN = {
+    ("datetime", "date"),
+    ("datetime", "datetime"),
+    ("datetime", "timezone"),
+    ("datetime", "timedelta"),
+    ("decimal", "Decimal"),
+    (errors.__name__, "_rebuild"),
+}
+
+
 def _content(answer: bytes) -> Any:
     try:
-        return pickle.loads(answer)  # noqa: S301 -- from a process that runs our own code
+        return _Answer(io.BytesIO(answer)).load()
     except Exception as error:  # noqa: BLE001 -- that call failed, not those behind it
         return False, (type(error).__name__, "the answer cannot be read")
 

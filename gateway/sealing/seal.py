@@ -3,7 +3,8 @@
 A batch of documents, in the order of their acceptance, becomes SEALED with its seals, its planned deliveries and
 its evidence together. Without a valid key, or a time-stamp where one is required, documents become WAITING,
 visibly, and are looked at again later; nothing is sealed below the level set. A document whose worker dies, whose
-seal does not verify or whose bytes are missing goes to quarantine alone.
+seal does not verify or whose bytes are missing goes to quarantine alone. When the clock was set back nothing is
+sealed until it has passed the last seal of this process.
 """
 
 import asyncio
@@ -77,9 +78,14 @@ class Sealer:
         self._wake_delivery = wake_delivery
         self._owner = clock.new_id("own")
         self._turns = asyncio.Semaphore(_GROUPS)
+        self._last_seal: dt.datetime | None = None
 
     async def turn(self) -> int:
         """How many documents it dealt with; 0 when none is due. A batch is settled while those after it are sealed."""
+        if self._last_seal is not None and clock.now() < self._last_seal:
+            raise Unavailable(
+                f"the clock was set back: nothing is sealed before {self._last_seal:%Y-%m-%d %H:%M:%S} UTC"
+            )
         documents = await self._pool.run(self._db.write, self._claim)
         size = min(_TOGETHER, self._settings.batch)
         groups = [documents[start : start + size] for start in range(0, len(documents), size)]
@@ -95,6 +101,8 @@ class Sealer:
     async def _settle_batch(self, groups: Sequence[Sequence["_Sealed | _NotSealed"]]) -> None:
         results = [result for group in groups for result in group]
         await self._pool.run(self._db.write, lambda tx: self._settle(tx, results))
+        made = [one.seal.sealed_at for one in results if isinstance(one, _Sealed) and one.seal.made_by == "gateway"]
+        self._last_seal = max(made, default=self._last_seal)
         self._wake_delivery()
 
     def _claim(self, tx: Transaction) -> list[Document]:

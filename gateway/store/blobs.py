@@ -1,20 +1,22 @@
-"""Bytes by their SHA-256: written once, never overwritten, read through a file descriptor.
+"""Bytes by their SHA-256: written once, replaced only where the disk damaged them, read through a file descriptor.
 
 Written: temporary file, fsync, link under its digest, fsync of the folder. A name under `objects/` therefore
 always holds whole, durable bytes. `scratch()` gives worker processes a place on the same file system; `adopt`
 takes what they made. Failures: NotFound for unknown digests, Unavailable when the disk refuses.
 """
 
-import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import structlog
+
 from .. import clock
 from ..errors import NotFound, Unavailable
 
+log = structlog.get_logger(__name__)
 _PIECE = 1 << 18  # bytes hashed at a time: most documents at once
 
 
@@ -128,8 +130,12 @@ class LocalBlobs:
 
     def _link(self, temporary: Path, blob: Blob) -> Blob:
         final = self._path(blob.sha256)
-        with contextlib.suppress(FileExistsError):
+        try:
             os.link(temporary, final)
+        except FileExistsError:
+            if not _holds(final, blob):
+                log.error("blob.mended", sha256=blob.sha256)
+                os.replace(temporary, final)
         # If it was there: maybe by a writer that has not synced the folder yet.
         _sync_folder(final.parent)
         return blob
@@ -148,6 +154,14 @@ def check_digest(sha256: str) -> str:
     if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
         raise NotFound("these bytes are not in the store", sha256=sha256[:64])
     return sha256
+
+
+def _holds(path: Path, blob: Blob) -> bool:
+    """Whether a file still has the bytes that it was made of; the disk may have damaged them since."""
+    try:
+        return digest_of(path) == blob
+    except OSError:
+        return False
 
 
 def digest_of(path: Path) -> Blob:

@@ -3,6 +3,7 @@
 import datetime as dt
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,7 @@ from gateway.delivery import orders
 from gateway.demo.authority import Authority
 from gateway.domain.documents import Document, Seal
 from gateway.domain.states import Channel, DeliveryState, DocumentState, Nature
+from gateway.errors import Unavailable
 from gateway.intake import quarantine
 from gateway.keys.load import load_pkcs12
 from gateway.keys.trust import Trust
@@ -243,6 +245,22 @@ def test_without_a_key_documents_wait_visibly_and_go_on_when_it_is_there(
     for document in documents:
         assert gate.document(document).state is DocumentState.SEALED
         assert gate.events(document=document)[2] == "document.sealed"
+
+
+def test_after_the_clock_was_set_back_nothing_is_sealed_before_the_last_seal(
+    gate: Journey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seal dated before the one in front of it would be doubted; what waits goes on by itself."""
+    sealer, first = gate.new_sealer(), submitted(gate)
+    assert gate.run(sealer.turn()) == 1
+    second, real = submitted(gate), time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() - 600)
+        with pytest.raises(Unavailable, match="clock was set back"):
+            gate.run(sealer.turn())
+    assert gate.document(second).state is DocumentState.RECEIVED
+    assert gate.run(sealer.turn()) == 1
+    assert seal_of(gate, first).sealed_at < seal_of(gate, second).sealed_at
 
 
 # Leases, on both databases: claiming needs no process.

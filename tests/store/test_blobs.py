@@ -70,6 +70,26 @@ def test_the_same_bytes_are_kept_once(blobs: LocalBlobs) -> None:
     assert _leftovers(blobs) == []
 
 
+@pytest.mark.parametrize("damaged", [b"", BYTES[:-1], BYTES + b"!", b"ONE INVOICE"])
+def test_bytes_that_the_disk_damaged_are_mended_by_those_that_come_again(blobs: LocalBlobs, damaged: bytes) -> None:
+    """Handed in again, or sealed again after a kill: the name must not go on standing for other bytes."""
+    for keep in (lambda: blobs.put(BYTES), lambda: blobs.adopt(_scratch(blobs, BYTES))):
+        blobs.put(BYTES)
+        blobs.path(DIGEST).chmod(0o600)
+        blobs.path(DIGEST).write_bytes(damaged)
+        keep()
+        assert store.is_whole(blobs, DIGEST)
+        assert stat.S_IMODE(blobs.path(DIGEST).stat().st_mode) == 0o400
+    assert len(_objects(blobs)) == 1
+    assert _leftovers(blobs) == []
+
+
+def _scratch(blobs: LocalBlobs, content: bytes) -> Path:
+    path = blobs.scratch()
+    path.write_bytes(content)
+    return path
+
+
 def test_many_threads_may_keep_the_same_and_other_bytes(blobs: LocalBlobs) -> None:
     """Every door writes at once; one name is linked by one of them."""
     contents = [b"%d" % (number % 10) for number in range(200)]
