@@ -26,7 +26,7 @@ from ..domain.states import (
     advance_delivery,
     states_before,
 )
-from ..evidence import Fact, record, record_all
+from ..evidence import Fact, record, record_all, without_addresses
 from ..store import database
 from ..store.database import Transaction
 from .retry import next_attempt
@@ -125,7 +125,7 @@ def settle(tx: Transaction, claim: Claim, result: Result, settings: DeliverySett
     facts = {
         "attempt": claim.attempt_id,
         "phase": result.phase,
-        "reply": result.reply,
+        "reply": without_addresses(result.reply),
         "relay": result.relay,
         "remote_queue_id": result.remote_queue_id,
         "tls": result.tls,
@@ -172,7 +172,8 @@ def _settle_late(tx: Transaction, claim: Claim, result: Result, now: dt.datetime
     if attempt.ended_at is not None and all(getattr(attempt, k) == value for k, value in _ending(result).items()):
         return delivery.state
     _end_attempt(tx, claim.attempt_id, result, now, late=True)
-    facts: dict[str, Any] = {"attempt": claim.attempt_id, "outcome": result.outcome, "reply": result.reply}
+    reply = without_addresses(result.reply)
+    facts: dict[str, Any] = {"attempt": claim.attempt_id, "outcome": result.outcome, "reply": reply}
     record(tx, "attempt.ended_late", delivery.id, document=delivery.document_id, **facts)
     if result.outcome == "accepted" and delivery.state is DeliveryState.UNCERTAIN:
         delivery.state = advance_delivery(Channel.EMAIL, delivery.state, "accepted")

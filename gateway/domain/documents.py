@@ -16,8 +16,9 @@ UNDELIVERED = "state = 'sealed' AND state_reason <> ''"  # SQL; as text, so that
 class Document(SQLModel, table=True):
     """One document, as received and, where it has one, as sealed.
 
-    `key` is what must be unique: kind group, seller, year of issue, number. `accepted_key` repeats it once the
-    document was accepted and stays empty in quarantine, so that only one document can ever hold it.
+    `key` is what must be unique: kind group, seller, year of issue, number (other kinds: and contract). `accepted_key`
+    repeats it once the document was accepted, and is empty for what came into quarantine at the door, so that only
+    one document can ever hold it.
     """
 
     __tablename__ = "document"
@@ -54,7 +55,7 @@ class Document(SQLModel, table=True):
     received_sha256: str = Field(max_length=64, index=True)
     received_size: int
     received_at: dt.datetime = Field(sa_type=UTCDateTime)
-    source: str = Field(max_length=20, description="The door: api, submit, spool, sftp")
+    source: str = Field(max_length=20, description="The door: api, submit, spool")
     facts: dict[str, Any] = Field(sa_type=JSON)
     # ^ everything read (intake.read.Facts as JSON): warnings, profile, layers that ran, page count
     xml_sha256: str | None = Field(default=None, max_length=64, description="The embedded XML, as a blob")

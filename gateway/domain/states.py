@@ -46,7 +46,7 @@ class DocumentState(enum.StrEnum):
     RECEIVED = "received"
     QUARANTINED = "quarantined"
     SEALED = "sealed"
-    WAITING = "waiting"  # no key, no time-stamp authority; document.waiting_for says which
+    WAITING = "waiting"  # no key, no time-stamp authority; document.state_reason says which
     WITHDRAWN = "withdrawn"
 
 

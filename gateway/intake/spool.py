@@ -28,11 +28,11 @@ from ..pools import ThreadPool
 from ..store.blobs import Blobs
 from .accept import Candidate, Outcome
 from .receive import Arrival, Intake
+from .sidecar import MAX_BYTES as MAX_SIDECAR
 
 log = structlog.get_logger(__name__)
 _UNFINISHED = (".tmp", ".part", ".partial", ".filepart")
 _SIDECAR = ".json"
-_MAX_SIDECAR = 64 * 1024
 _LONGEST_NAME = 255  # NAME_MAX of Linux, in bytes
 _TOGETHER = 8  # files copied by one thread, and kept by one thread
 ACTOR = "spool"
@@ -188,7 +188,7 @@ class Spool:
         except FileNotFoundError:
             return None
         with os.fdopen(fd, "rb") as source:
-            return source.read(_MAX_SIDECAR + 1)
+            return source.read(MAX_SIDECAR + 1)
 
     def _clear(self, answered: Sequence[tuple[_Item, Outcome | Refused]]) -> list[Unavailable]:
         """Take out of new/ what was answered; why some of it had to stay, which stops nothing behind it."""

@@ -15,9 +15,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from ..errors import Refused, TooLarge, Unavailable
+from ..intake.sidecar import MAX_BYTES as MAX_SIDECAR
 from ..pools import ThreadPool
 
-SIDECAR_BYTES = 64 * 1024
 _HEADER_BYTES = 8 * 1024
 _FLUSH_BYTES = 1 << 20
 
@@ -110,8 +110,8 @@ class _Form:
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._part.name == "sidecar":
             self.sidecar += data[start:end]
-            if len(self.sidecar) > SIDECAR_BYTES:
-                raise TooLarge(f"a sidecar may have {SIDECAR_BYTES} bytes at most", code="sidecar_too_large")
+            if len(self.sidecar) > MAX_SIDECAR:
+                raise TooLarge(f"a sidecar may have {MAX_SIDECAR} bytes at most", code="sidecar_too_large")
             return
         self.file_size += end - start
         if self.file_size > self._max:

@@ -306,6 +306,20 @@ def test_a_result_that_is_written_twice_is_one_result(office: Office, at: Time, 
     assert (office.delivery(of.delivery.id), office.attempts(), office.events()) == (before, attempts, events)
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["in time", "late"])
+def test_a_reply_leaves_no_address_in_the_ledger(office: Office, at: Time, late: bool) -> None:
+    """Relays quote whom they refuse; a record is for ever, and the person's address must be erasable."""
+    of = claimed(office)
+    if late:
+        at.pass_(seconds=SETTINGS.lease_seconds + 1)
+        expire(office)
+    said = "550 5.1.1 <jeanne@acme.example>: Recipient address rejected"
+    settle(office, of, Result("failed", "rcpt", said))
+    assert "jeanne" not in "".join(record.body for record in office.records())
+    assert "<(address)>: Recipient address rejected" in office.records()[-1].body
+    assert office.attempts()[0].reply == said, "the row says it as long as the address stands beside it"
+
+
 def test_another_result_of_the_same_attempt_is_a_fact(office: Office) -> None:
     """Nothing but the very same result is a repeat."""
     of = claimed(office)

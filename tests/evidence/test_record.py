@@ -192,3 +192,17 @@ def test_whatever_a_client_calls_itself_can_be_kept(database: Database, value: s
     reference = database.write(lambda tx: evidence.personal(tx, "banner", value))
     again = database.write(lambda tx: evidence.personal(tx, "banner", value))
     assert reference == again
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("550 <jeanne.d@acme.example>: rejected", "550 <(address)>: rejected"),
+        ('550 "jeanne d"@acme.example unknown', "550 (address) unknown"),
+        ("550 jeanne@[192.0.2.7], jeanne+a@xn--tda.example; no", "550 (address), (address); no"),
+        ("250 2.0.0 Ok: queued as 4XyZ@", "250 2.0.0 Ok: queued as 4XyZ@"),
+    ],
+)
+def test_what_another_machine_said_is_kept_without_addresses(said: str, kept: str) -> None:
+    """Queue ids, codes and words stay."""
+    assert evidence.without_addresses(said) == kept
