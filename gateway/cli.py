@@ -90,6 +90,10 @@ def init(
     state_directory: Annotated[
         Path | None, typer.Option("--state", help="State directory; else var/ beside the settings file.")
     ] = None,
+    spool: Annotated[
+        Path | None,
+        typer.Option("--spool", help="Where the billing system writes; else spool/ in the state directory."),
+    ] = None,
     development: Annotated[
         bool, typer.Option("--development", help="With keys of a throw-away authority, each said to be insecure.")
     ] = False,
@@ -99,7 +103,7 @@ def init(
     from .commands import init as setup
 
     path = config_path(context) or config.DEFAULT_PATHS[0]
-    for line in setup.init(path, state_directory or path.absolute().parent / "var", development=development):
+    for line in setup.init(path, state_directory or path.absolute().parent / "var", spool, development=development):
         print(line)
 
 

@@ -355,13 +355,13 @@ def test_init_writes_settings_that_load_and_touches_nothing_that_exists(
 ) -> None:
     """The first command that anybody runs."""
     path, state_directory = tmp_path / "etc" / "gateway.toml", tmp_path / "var"
-    words = ["gateway", "--config", str(path), "init", "--state", str(state_directory)]
-    monkeypatch.setattr(sys, "argv", words)
+    places = ["--state", str(state_directory), "--spool", str(tmp_path / "spool")]
+    monkeypatch.setattr(sys, "argv", ["gateway", "--config", str(path), "init", *places])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code
     settings = config.load(path)
-    assert settings.store.directory == state_directory
+    assert (settings.store.directory, settings.spool.directory) == (state_directory, tmp_path / "spool")
     assert stat.S_IMODE(state_directory.stat().st_mode) == 0o700
     secret = settings.mail.verp_secret_file
     assert secret is not None
@@ -484,6 +484,13 @@ def _filled(value: Any, places: dict[str, object]) -> Any:
     if isinstance(value, list):
         return [_filled(one, places) for one in value]
     return value.format(**places) if isinstance(value, str) else value
+
+
+def test_check_warns_of_the_name_that_nobody_chose(tmp_path: Path) -> None:
+    """Every client would read "Issuer" in its mails."""
+    for name, warned in (("Issuer", True), ("Fonderie", False)):
+        found = checks.check(config.load(_good(tmp_path, issuer={"name": name})))
+        assert any(one.where == "[issuer.name]" and not one.is_error for one in found) is warned
 
 
 def test_check_warns_of_originals_through_the_gateway_since_the_platforms_came(

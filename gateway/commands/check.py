@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from .. import clock
-from ..config import Settings
+from ..config import IssuerSettings, Settings
 from ..domain import identifiers
 from ..errors import GatewayError
 from ..servers import httpd
@@ -36,6 +36,8 @@ def _issuer(settings: Settings) -> Iterator[Finding]:
     where = "[issuer.sellers]"
     if not settings.issuer.sellers:
         yield Finding(ERROR, where, "no seller: every invoice would be refused; name the sellers' SIRENs")
+    if settings.issuer.name == IssuerSettings().name:
+        yield Finding(WARNING, "[issuer.name]", f"still {settings.issuer.name!r}: clients read it in every mail")
     for seller in settings.issuer.sellers:
         yield from said(where, lambda seller=seller: identifiers.party(seller))  # type: ignore[misc]
     if settings.issuer.original_channel == "gateway" and _today(settings) >= PLATFORM_FROM:

@@ -16,10 +16,10 @@ from .check_keys import VERP_BYTES
 _DEVELOPMENT = "DEVELOPMENT ONLY: "
 
 
-def init(path: Path, state_directory: Path, *, development: bool) -> list[str]:
+def init(path: Path, state_directory: Path, spool: Path | None, *, development: bool) -> list[str]:
     """Write the configuration file `path` and make the state directory; what was done and what to do, in lines.
 
-    Conflict when the file exists.
+    `spool`: where it is, else in the state directory. Conflict when the file exists.
     """
     if path.exists():
         raise Conflict(f"{path} exists: it is not overwritten; edit it, or name another with --config")
@@ -30,7 +30,7 @@ def init(path: Path, state_directory: Path, *, development: bool) -> list[str]:
         "store": {"directory": str(state_directory)},
         "mail": {"verp_secret_file": str(secret)},
     }
-    values["spool"] = {"directory": str(state_directory / "spool")}
+    values["spool"] = {"directory": str((spool or state_directory / "spool").absolute())}
     said = [f"{state_directory}: state directory, mode 0700", f"{secret}: secret that marks our bounces, mode 0600"]
     notes: dict[str, str] = {}
     if development:

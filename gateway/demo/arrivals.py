@@ -199,7 +199,10 @@ async def _until(look: Callable[[], Awaitable[T | None]]) -> T:
     deadline = clock.monotonic() + PATIENCE_SECONDS
     while (found := await look()) is None:
         if clock.monotonic() > deadline:
-            raise Unavailable(f"nothing arrived within {PATIENCE_SECONDS:g} s; `gateway explain` tells why")
+            raise Unavailable(
+                f"not all of it arrived within {PATIENCE_SECONDS:g} s. Is the mail relay there? `make demo DIR=…` "
+                "keeps the directory, and `gateway explain` tells of each document why"
+            )
         await asyncio.sleep(0.2)
     return found
 

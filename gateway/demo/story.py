@@ -29,9 +29,14 @@ from .mailbox import Mailbox
 from .unprivileged import NOBODY
 from .world import Client, World, call
 
+INTERRUPTED = 130  # as a shell says of Ctrl-C
+
 
 def run(directory: Path | None, once: bool, relay: str | None) -> int:
-    """Tell the story; then serve until Ctrl-C, unless `once`. 0: everything verified, 1: something did not."""
+    """Tell the story; then serve until Ctrl-C, unless `once`.
+
+    0: everything verified, 1: something did not, 130: it was interrupted before.
+    """
     places = [] if directory is None else [directory.absolute()]
     for place in places:
         unprivileged.prepare(place)
@@ -77,9 +82,13 @@ class _Demo:
             if self._once:
                 self._stop.set()
             await serving
-        except BaseException:
+        except BaseException as error:
+            was_stopped = self._stop.is_set()
             self._stop.set()
             await asyncio.wait({serving})
+            if was_stopped and isinstance(error, Exception):  # of a daemon that ends, nothing more can be had
+                self._out.print("interrupted")
+                return INTERRUPTED
             raise
         return 0 if verified else 1
 

@@ -86,6 +86,8 @@ def make(directory: Path, relay: str | None) -> World:
     """Make the world, or find the one that is there; its settings are written anew when the relay changed."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     state.require_owner(directory)
+    if not (directory / "ports.json").exists() and any(directory.iterdir()):
+        raise ConfigError(f"{directory} is not empty and no demo's: name another directory", where="--dir")
     (directory / "demo.json").unlink(missing_ok=True)  # of a start before: whoever waits for it waits for this one
     ports = _ports(directory)
     place = directory / "authority"

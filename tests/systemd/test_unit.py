@@ -52,7 +52,8 @@ def test_the_user_of_the_unit_is_the_one_that_sysusers_makes_and_never_root() ->
     """A fixed user owns the state, so that backups and ACLs can name it."""
     (user,) = settings_of("Service")["User"]
     assert user not in {"root", "0"}
-    assert [(kind, name) for kind, name, *_ in lines_of("sysusers.d/gateway.conf")] == [("u", user)]
+    made = [(kind, name) for kind, name, *_ in lines_of("sysusers.d/gateway.conf")]
+    assert made == [("u", user), ("g", "gateway-spool"), ("m", user)]
     assert "DynamicUser" not in settings_of("Service")
 
 
@@ -63,6 +64,16 @@ def test_settings_are_root_s_to_write_and_state_is_the_gateway_s_alone() -> None
     assert made["/var/lib/gateway"] == ("0700", "gateway", "gateway")
     assert settings_of("Service")["StateDirectory"] == ["gateway"]
     assert settings_of("Service")["StateDirectoryMode"] == ["0700"]
+
+
+def test_the_billing_system_writes_to_the_spool_and_nowhere_else() -> None:
+    """By a group of its own: the gateway's group reads the settings."""
+    made = {path: (mode, owner, group) for _, path, mode, owner, group, *_ in lines_of("tmpfiles.d/gateway.conf")}
+    of_spool = {path: row for path, row in made.items() if row[2] == "gateway-spool"}
+    assert set(of_spool) == {f"/var/spool/gateway{name}" for name in ("", "/tmp", "/new", "/refused", "/quarantined")}
+    assert {row[0] for path, row in of_spool.items() if path != "/var/spool/gateway"} == {"2770"}
+    assert of_spool["/var/spool/gateway"] == ("0750", "gateway", "gateway-spool")
+    assert settings_of("Service")["ReadWritePaths"] == ["-/var/spool/gateway"]
 
 
 @pytest.mark.parametrize("key", ["AmbientCapabilities", "CapabilityBoundingSet"])
