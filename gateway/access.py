@@ -37,6 +37,7 @@ class Permission(enum.StrEnum):
     DOCUMENTS_SUBMIT = "documents.submit"
     DOCUMENTS_DECIDE = "documents.decide"  # the exits of quarantine, withdrawal
     DELIVERIES_MANAGE = "deliveries.manage"  # retry, cancel, again
+    DELIVERIES_ACKNOWLEDGE = "deliveries.acknowledge"  # a receipt: the client's own fact, which nobody makes for it
     PARTIES_READ = "parties.read"
     PARTIES_MANAGE = "parties.manage"
     SUBSCRIPTIONS_MANAGE = "subscriptions.manage"
@@ -58,12 +59,19 @@ class Role(enum.StrEnum):
 
 _P = Permission
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
-    Role.ADMIN: frozenset(Permission),
-    Role.OPERATOR: frozenset(Permission) - {_P.TOKENS_MANAGE},
+    Role.ADMIN: frozenset(Permission) - {_P.DELIVERIES_ACKNOWLEDGE},
+    Role.OPERATOR: frozenset(Permission) - {_P.DELIVERIES_ACKNOWLEDGE, _P.TOKENS_MANAGE},
     Role.VIEWER: frozenset({_P.DOCUMENTS_READ, _P.PARTIES_READ}),
     Role.AUDITOR: frozenset({_P.DOCUMENTS_READ, _P.PARTIES_READ, _P.EVIDENCE_READ}),
     Role.CLIENT: frozenset(
-        {_P.DOCUMENTS_READ, _P.PARTIES_READ, _P.SUBSCRIPTIONS_MANAGE, _P.SETTINGS_MANAGE, _P.KEYS_MANAGE}
+        {
+            _P.DOCUMENTS_READ,
+            _P.DELIVERIES_ACKNOWLEDGE,
+            _P.PARTIES_READ,
+            _P.SUBSCRIPTIONS_MANAGE,
+            _P.SETTINGS_MANAGE,
+            _P.KEYS_MANAGE,
+        }
     ),
 }
 
@@ -110,7 +118,7 @@ def client_for(tx: Transaction, actor: Actor, permission: Permission, client_id:
 
 
 def command_line_actor() -> Actor:
-    """Who typed the command: the real uid's name, with every permission (the state directory is theirs)."""
+    """Who typed the command: the real uid's name, with every operator's permission (the state directory is theirs)."""
     uid = os.getuid()
     try:
         name = pwd.getpwuid(uid).pw_name

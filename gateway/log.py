@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from .config import LogSettings
 
@@ -41,5 +42,17 @@ def configure(settings: LogSettings) -> None:
 def _renderers(settings: LogSettings) -> list[Any]:
     first = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty()):
-        return [*first, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    return [*first, structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        plain = structlog.dev.plain_traceback
+        return [*first, _shown, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    # Never the variables of a traceback's frames, which both libraries show unasked: tokens and passwords are there.
+    tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+    return [*first, tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
+
+
+def _shown(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """What came from outside must not steer the terminal: controls and direction marks are shown as escapes."""
+    return {key: _escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

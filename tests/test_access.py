@@ -23,12 +23,13 @@ ADMIN = Actor("cli:root", "operator", None, Role.ADMIN)
 MINUTE = dt.timedelta(minutes=1)
 _P = Permission
 MATRIX = {
-    Role.ADMIN: set(Permission),
-    Role.OPERATOR: set(Permission) - {_P.TOKENS_MANAGE},
+    Role.ADMIN: set(Permission) - {_P.DELIVERIES_ACKNOWLEDGE},
+    Role.OPERATOR: set(Permission) - {_P.DELIVERIES_ACKNOWLEDGE, _P.TOKENS_MANAGE},
     Role.VIEWER: {_P.DOCUMENTS_READ, _P.PARTIES_READ},
     Role.AUDITOR: {_P.DOCUMENTS_READ, _P.PARTIES_READ, _P.EVIDENCE_READ},
     Role.CLIENT: {
         _P.DOCUMENTS_READ,
+        _P.DELIVERIES_ACKNOWLEDGE,
         _P.PARTIES_READ,
         _P.SUBSCRIPTIONS_MANAGE,
         _P.SETTINGS_MANAGE,

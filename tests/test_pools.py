@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from gateway.access import Actor
 from gateway.errors import Refused, Unavailable
 from gateway.pools import ThreadPool, WorkerDied, WorkerProcesses
-from gateway.store.blobs import LocalBlobs
+from gateway.pools import begin as begin_module
 from tests.conftest import Processes
 
 # --- what runs in the workers: importable, as the real calls are ---
@@ -53,18 +55,9 @@ def stumble() -> None:
     raise KeyError("a defect of ours")
 
 
-class Hostile:
-    """What a worker that a document has taken over would answer: reading it runs what it says."""
-
-    def __init__(self, call: Callable[..., object], *arguments: object) -> None:
-        self._said = call, arguments
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return self._said
-
-
-def answer_with(said: tuple[Callable[..., object], tuple[object, ...]]) -> Hostile:
-    return Hostile(said[0], *said[1])
+def say_from_now_on(said: bytes) -> None:
+    """Take the worker over, as a document might: whatever it is called with, these are the bytes that it sends."""
+    begin_module.message = lambda content: said  # looked up before this call: its own answer goes out
 
 
 def eat_memory() -> int:
@@ -416,21 +409,82 @@ def test_an_error_nobody_foresaw_costs_that_document_only(call: Callable[[], obj
     run(scene)
 
 
-def test_no_answer_runs_code_in_the_daemon(tmp_path: Path) -> None:
-    """Functions, types of other modules, and those that a module of ours merely imports are not called."""
-    path = tmp_path / "made"
-    said = [(os.mkdir, (str(path),)), (LocalBlobs, (path,)), (subprocess.Popen, (["mkdir", str(path)],))]
+class _Command:
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return subprocess.Popen, (self._words,)
+
+
+_NO_LONGER_ASKS = b"\x80\x04cgateway.access\nActor\nN}X\x07\x00\x00\x00requirecgateway.errors\nRefused\ns\x86b."
+_RUNS_US = b"\x80\x04cgateway.__main__\nmain\n."
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"+",
+        b"-",
+        b'+"text"',
+        b'-["SystemExit", "1", "code", {}]',
+        b'-["Refused", "text", "code", {"message": "twice"}]',
+        b'-["Refused", "text", "code", 1]',
+        b"-" + b"[" * 100_000,
+        b"+" + b"[" * 100_000,
+        _NO_LONGER_ASKS,
+        _RUNS_US,
+    ],
+)
+def test_an_answer_holds_values_only(answer: bytes) -> None:
+    """A pickle could run a command, and setting an attribute of a class of ours already lets every right be had."""
+    require = Actor.require
 
     async def scene() -> None:
         async with _workers() as workers:
             pid = await workers.run(sleep, 0)
-            for one in said:
-                with pytest.raises(WorkerDied, match="UnpicklingError"):
-                    await workers.run(answer_with, one)
-            assert await workers.run(sleep, 0) == pid
+            await workers.run(say_from_now_on, begin_module.message(answer))
+            with pytest.raises(WorkerDied):
+                await workers.run(sleep, 0)
+            assert Actor.require is require and workers._channels and not _ended(pid)
 
     run(scene)
+
+
+def test_no_answer_runs_a_command(tmp_path: Path) -> None:
+    """Nothing that a worker says is unpickled."""
+    path = tmp_path / "made"
+
+    async def scene() -> None:
+        async with _workers() as workers:
+            for sign in (b"", b"+", b"-"):
+                answer = sign + pickle.dumps(_Command("mkdir", str(path)))
+                await workers.run(say_from_now_on, begin_module.message(answer))
+                with pytest.raises(WorkerDied):
+                    await workers.run(sleep, 0)
+                workers._channels[0].end()
+                workers._channels.clear()
+
+    run(scene)
+    time.sleep(0.2)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("said", [2 * begin_module.message(b"+1"), begin_module.LENGTH.pack(0xFFFFFFFF)])
+def test_a_worker_that_says_too_much_is_ended(said: bytes) -> None:
+    """Answers that nobody asked for would be taken for those of the next documents; a large one would fill memory."""
+
+    async def scene() -> None:
+        async with _workers() as workers:
+            pid = await workers.run(sleep, 0)
+            await workers.run(say_from_now_on, said)
+            with contextlib.suppress(WorkerDied):
+                await workers.run(sleep, 0)
+            assert await workers.run(sleep, 0) > 1
+            await _until(lambda: _ended(pid))
+
+    run(scene)
 
 
 def test_a_stop_is_no_verdict_on_the_documents_in_work() -> None:

@@ -124,6 +124,8 @@ def settle(tx: Transaction, claim: Claim, result: Result, settings: DeliverySett
     _stop_if_withdrawn(tx, delivery, now)
     facts = {
         "attempt": claim.attempt_id,
+        "outcome": result.outcome,
+        "reason": _reason(delivery, result),
         "phase": result.phase,
         "reply": without_addresses(result.reply),
         "relay": result.relay,
@@ -134,6 +136,11 @@ def settle(tx: Transaction, claim: Claim, result: Result, settings: DeliverySett
     }
     record(tx, f"delivery.{delivery.state}", delivery.id, document=delivery.document_id, **facts)
     return delivery.state
+
+
+def _reason(delivery: Delivery, result: Result) -> str:
+    """Why it stands where it does, where that is not the reply itself: given up, or withdrawn meanwhile."""
+    return "" if result.reply.startswith(delivery.state_reason) else delivery.state_reason
 
 
 def _move(delivery: Delivery, result: Result, settings: DeliverySettings, now: dt.datetime) -> None:
@@ -223,6 +230,8 @@ def _expire(tx: Transaction, delivery: Delivery, settings: DeliverySettings, now
         delivery.id,
         document=delivery.document_id,
         attempt=attempt_id,
+        outcome=result.outcome,
+        reason=_reason(delivery, result),
         reply=result.reply,
         next_attempt=delivery.due_at,
     )

@@ -134,7 +134,7 @@ def _moments(
     )
     records = tx.exec(select(Record).where(of_document).order_by(col(Record.at), col(Record.id))).all()
     bodies = [json.loads(record.body) for record in records]
-    known = _people(tx, bodies) | _actors(tx, bodies)
+    known = _people(tx, bodies) | _actors(tx, bodies) | {one: places.of(one) for one in delivery_ids}
     return [
         Moment(
             record.at,
@@ -165,11 +165,17 @@ def _is_personal(fact: Any) -> bool:
 
 
 def _facts(facts: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
-    """A record's facts with persons' values and tokens' names in place of their ids."""
-    shown = {name: known.get(fact["id"], "") if _is_personal(fact) else fact for name, fact in facts.items()}
+    """A record's facts with persons' values, tokens' names and deliveries' places instead of their ids."""
+    shown = {name: _shown(fact, known) for name, fact in facts.items()}
     if "actor" in shown:
         shown["actor"] = known.get(str(shown["actor"]), shown["actor"])
     return shown
+
+
+def _shown(fact: Any, known: Mapping[str, str]) -> Any:
+    if isinstance(fact, list):
+        return [known.get(str(item), item) for item in fact]
+    return known.get(fact["id"], "") if _is_personal(fact) else fact
 
 
 def _next_of_document(tx: Transaction, document: Document) -> str:
@@ -248,7 +254,7 @@ def _next_of_delivery(delivery: Delivery, places: _Places) -> str:
             lease = f" or has failed to answer by {instant(delivery.lease_until)}" if delivery.lease_until else ""
             return f"To {where}: the attempt under way ends{lease}."
         case DeliveryState.ACCEPTED:
-            return f"To {where}: a delivery status notification, if one comes, says delivered or bounced."
+            return f"To {where}: the server that took it answers for it now; what comes back is not read yet."
         case DeliveryState.PUBLISHED:
             folder = places.folders.get(delivery.destination)
             return f"In {where}: received once {_RECEIPTS[folder.receipt_mode]}." if folder else ""

@@ -49,7 +49,8 @@ SENTENCES = {
     "delivery.failed": "Failed for {where}[: {reason}][: {reply}].",
     "delivery.retried": "{actor} asked for another try for {where}[: {reason}].",
     "delivery.released": "{actor} released it for {where}[: {reason}].",
-    "delivery.cancelled": "Cancelled for {where}[ by {actor}][: {reason}].",
+    "delivery.cancelled": "Cancelled for {where}[ by {actor}][: {reason}][; the attempt under way ended {outcome}]"
+    "[: {reply}].",
     "attempt.ended_late": "An attempt for {where} ended after its time was over: {outcome}[: {reply}].",
     # in the drop folder
     "delivery.published": "Published in {where} as {name}, number {sequence} of the folder, {size} bytes, "
@@ -64,7 +65,7 @@ SENTENCES = {
     "entry.renamed": "Renamed in {where} by key {key} from {address} to {target}.",
     "entry.returned": "Renamed and not read in full for too long: back in {where} as {name}.",
     "entry.expired": "The file {name} left the inbox of {where}: nobody had received it in time; the archive keeps it.",
-    "entry.received": "The file {name} in {where} counts as received: {how}.",
+    "entry.received": "The file {name} in {where} counts as received: {how}[ by {actor}].",
     "entry.withdrawn": "Its name in {where} is withdrawn from inbox and archive.",
     # the parties
     "client.created": "{actor} made the client {name}.",

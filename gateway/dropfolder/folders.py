@@ -11,7 +11,7 @@ from .. import clock
 from ..config import FolderSettings
 from ..store.blobs import Blobs
 from ..store.database import Database
-from . import entries, receipts, retention, sessions
+from . import entries, retention, sessions
 from .content import Content
 from .index import Index, Item
 from .sessions import Login, Session
@@ -49,12 +49,6 @@ class DropFolders:
         """A session's view; `begin` it."""
         index = self._index(session.login.folder_id)
         return Visit(self._db, index, session, self._content, self._settings.directories)
-
-    def acknowledge(self, folder_id: str, entry_ids: Collection[str], by: str) -> int:
-        """Receipts by API, see receipts.acknowledge; how many entries were received by it."""
-        items = self._db.write(lambda tx: receipts.acknowledge(tx, folder_id, entry_ids, by))
-        self._apply(folder_id, items)
-        return len(items)
 
     def return_renamed(self, now: dt.datetime) -> int:
         """Entries renamed too long ago and still not fully read get their own names back; how many."""

@@ -302,7 +302,6 @@ class Index:
         """A session has opened it: it stays known until `unpin`, lingering or not."""
         with self._lock:
             self._pins[item.id] += 1
-            self._items.setdefault(item.id, item)
 
     def unpin(self, ids: Iterable[str]) -> None:
         """The session ended."""

@@ -6,7 +6,7 @@ orders on PostgreSQL, one of them is run again by the database's own rule.
 """
 
 import datetime as dt
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -166,28 +166,22 @@ def receive(
     return row, facts
 
 
-def acknowledge(tx: Transaction, folder_id: str, entry_ids: Collection[str], by: str) -> list[Item]:
-    """Receipts by API, for folders in mode `api`; what is received already stays as it is.
+def acknowledge(tx: Transaction, delivery_id: str, by: str) -> None:
+    """A delivery's receipt by API, for folders in mode `api`; one that is received already stays as it is.
 
-    `by` is the actor's id. Conflict in another mode. Ids of other folders are passed over like unknown ones.
+    `by` is the actor's id. Conflict in another mode or channel, before it is published, and when it was withdrawn.
     """
-    version = bump(tx, folder_id)
-    mode = tx.execute(sa.select(FOLDER.c.receipt_mode).where(FOLDER.c.id == folder_id)).scalar_one()
+    delivery = tx.execute(sa.select(DELIVERY).where(DELIVERY.c.id == delivery_id)).one()
+    if delivery.channel is not Channel.FOLDER:
+        raise Conflict("only what lies in a drop folder is acknowledged", code="receipt_mode")
+    version = bump(tx, delivery.destination)
+    mode = tx.execute(sa.select(FOLDER.c.receipt_mode).where(FOLDER.c.id == delivery.destination)).scalar_one()
     if mode is not ReceiptMode.API:
         raise Conflict(f"this folder's receipts are given by {mode.value}, not by API", code="receipt_mode")
-    rows = tx.execute(
-        sa.select(ENTRY)
-        .where(
-            ENTRY.c.folder_id == folder_id,
-            ENTRY.c.id.in_(entry_ids),
-            ENTRY.c.area == "inbox",
-            ENTRY.c.received_at.is_(None),
-            ENTRY.c.withdrawn_at.is_(None),
-        )
-        .order_by(ENTRY.c.id)
-        .with_for_update()
-    ).all()
+    query = sa.select(ENTRY).where(ENTRY.c.delivery_id == delivery_id, ENTRY.c.area == "inbox")
+    rows = tx.execute(query.where(ENTRY.c.withdrawn_at.is_(None)).order_by(ENTRY.c.id).with_for_update()).all()
+    if not rows:
+        raise Conflict("there is nothing of this delivery in its folder that takes a receipt", code="not_published")
     now = database.now(tx)
-    done = [receive(tx, row, version, now, "acknowledged", {"actor": by}) for row in rows]
+    done = [receive(tx, row, version, now, "acknowledged", {"actor": by}) for row in rows if row.received_at is None]
     evidence.record_all(tx, [fact for _, facts in done for fact in facts])
-    return [item_of(row) for row, _ in done]

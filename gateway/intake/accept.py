@@ -100,8 +100,8 @@ class _Batch:
         taken = next((document for document in known if document.accepted_key is not None), None)
         document = self._document(candidate, holder, taken)
         known.append(document)
-        if document.accepted_key is not None:
-            self._corrected[facts.seller, facts.number] = document.id  # its credit note may be in the same batch
+        if document.accepted_key is not None:  # its credit note may be in the same batch
+            self._corrected.setdefault((facts.seller, facts.number), []).append(document)
         self._new.append(document)
         self._facts += self._facts_of(document, candidate)
         outcome = "quarantined" if document.state is DocumentState.QUARANTINED else "new"
@@ -149,7 +149,7 @@ class _Batch:
             period_start=facts.period_start,
             period_end=facts.period_end,
             corrects=facts.corrects,
-            corrects_id=self._corrected.get((facts.seller, facts.corrects)),
+            corrects_id=self._corrects_id(facts, holder),
             state=DocumentState.QUARANTINED if quarantine else DocumentState.RECEIVED,
             state_reason=quarantine,
             received_sha256=candidate.blob.sha256,
@@ -164,6 +164,12 @@ class _Batch:
         if not quarantine:
             _settle(document, self._coverage.of(document), self._now)
         return document
+
+    def _corrects_id(self, facts: Facts, holder: holders.Holder) -> str | None:
+        """Numbers begin anew each year: the last one before it, and never another company's."""
+        found = self._corrected.get((facts.seller, facts.corrects), [])
+        earlier = [one for one in found if one.company_id == holder.company_id and one.issue_date <= facts.issue_date]
+        return max(earlier, key=lambda one: (one.issue_date, one.id)).id if earlier else None
 
     def _facts_of(self, document: Document, candidate: Candidate) -> list[Fact]:
         received = Fact("document.received", document.id, document.id, _received(document, candidate))
@@ -266,17 +272,15 @@ def _same_bytes(tx: Transaction, digests: set[str]) -> dict[str, tuple[str, str 
     return {digest: (document_id, client_id) for digest, document_id, client_id in rows}
 
 
-def _corrected(tx: Transaction, facts: Sequence[Facts]) -> dict[tuple[str, str], str]:
-    """The accepted documents that `facts` correct, by seller and number; the newest of several."""
+def _corrected(tx: Transaction, facts: Sequence[Facts]) -> dict[tuple[str, str], list[Document]]:
+    """The accepted documents that `facts` may correct, by seller and number."""
     numbers = {fact.corrects for fact in facts if fact.corrects}
-    if not numbers:
-        return {}
-    rows = tx.exec(
-        select(Document.seller, Document.number, Document.id)
-        .where(col(Document.number).in_(numbers), col(Document.accepted_key).is_not(None))
-        .order_by(col(Document.issue_date), col(Document.id))
-    )
-    return {(seller, number): document_id for seller, number, document_id in rows}
+    found: dict[tuple[str, str], list[Document]] = {}
+    if numbers:
+        named = select(Document).where(col(Document.number).in_(numbers), col(Document.accepted_key).is_not(None))
+        for document in tx.exec(named):
+            found.setdefault((document.seller, document.number), []).append(document)
+    return found
 
 
 def _received(document: Document, candidate: Candidate) -> dict[str, Any]:

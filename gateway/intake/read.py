@@ -29,6 +29,7 @@ from .sidecar import Sidecar
 LAYERS = ("pdf", "xsd", "en16931", "br-fr")  # each stricter than the one before; the last two are not run yet
 _STANDARD_NAMES = ("factur-x.xml", "zugferd-invoice.xml", "xrechnung.xml")
 _AFTER_THE_END = 1024  # bytes that may follow %%EOF, as in other readers
+_UPDATE_BEGAN = re.compile(rb"\s*[0-9]|.*(?:obj|xref|trailer)", re.DOTALL)
 _XMP_LIMIT = 1_000_000
 _DEPTH = 50  # of the page tree
 _MEMORY = 64_000_000  # for one object or cross-reference stream, inflated
@@ -171,6 +172,8 @@ def _check_ends(pdf: bytes) -> None:
     if (after := len(pdf) - end - 5) > _AFTER_THE_END:
         message = f"the PDF is cut off, or something was added to it: {after} bytes follow its last end mark %%EOF"
         raise Refused(message, code="truncated")
+    if _UPDATE_BEGAN.match(pdf, end + 5):  # some readers would take it, others what was there before
+        raise Refused("the PDF is cut off: a change was appended to it, and its end mark is missing", code="truncated")
 
 
 def _is_bare_xml(head: bytes) -> bool:

@@ -76,6 +76,7 @@ class Spool:
         self._new, self._refused, self._quarantined = root / "new", root / "refused", root / "quarantined"
         for folder in (root, root / "tmp", self._new, self._refused, self._quarantined):
             folder.mkdir(mode=0o770, parents=True, exist_ok=True)
+        self._stuck: list[tuple[_Item, Outcome | Refused]] = []  # answered, and still in new/
         self._work = root / "work"
         self._work.mkdir(mode=0o700, exist_ok=True)
         with contextlib.suppress(OSError):  # the first turn tries again, and says what it is
@@ -91,9 +92,9 @@ class Spool:
 
     async def _take_all(self) -> int:
         """A batch is read while the one before it is accepted."""
-        items = await self._pool.run(self._scan)
+        found = await self._pool.run(self._scan)
+        items, postponed = await self._pool.run(self._clear_stuck, found)
         batches = [items[start : start + self._settings.batch] for start in range(0, len(items), self._settings.batch)]
-        postponed: list[Unavailable] = []
         ahead = [asyncio.ensure_future(self._read(batch)) for batch in batches[:1]]
         try:
             for number, batch in enumerate(batches, 1):
@@ -109,7 +110,7 @@ class Spool:
             await asyncio.gather(*ahead, return_exceptions=True)
         if postponed:
             raise postponed[0]
-        return len(items)
+        return len(found)
 
     def _scan(self) -> list[_Item]:
         """Whole files by time of arrival, then name."""
@@ -124,6 +125,13 @@ class Spool:
                         continue
         found.sort(key=lambda one: (one[0][0], one[1]))
         return [_Item(name, self._new / name, identity) for identity, name in found]
+
+    def _clear_stuck(self, found: Sequence[_Item]) -> tuple[list[_Item], list[Unavailable]]:
+        """What has no answer yet; why what has one still cannot leave: asked again, it would fill the ledger."""
+        there = {item.name: item.identity for item in found}
+        stuck, self._stuck = [one for one in self._stuck if there.get(one[0].name) == one[0].identity], []
+        answered = {item.name for item, _ in stuck}
+        return [item for item in found if item.name not in answered], self._clear(stuck)
 
     async def _accept(self, items: Sequence[_Item], read: Sequence[_Read]) -> list[Unavailable]:
         """Accept what could be read; why the others stay in new/ for another turn."""
@@ -197,6 +205,7 @@ class Spool:
             try:
                 self._take_out(item, answer)
             except OSError as error:  # another user's folder, say
+                self._stuck.append((item, answer))
                 stuck.append(Unavailable(f"{item.name!a} cannot leave new/ ({error.strerror})"))
         return stuck
 
@@ -289,6 +298,7 @@ def _set_aside(item: _Item, claimed: Sequence[Path], folder: Path, answer: Outco
     name = next(name for name in _names(item.name) if not os.path.lexists(folder / name))
     reason = folder / f"{name}.reason.json"
     reason.write_text(json.dumps(_reason(item, answer), indent=2, ensure_ascii=True) + "\n", "utf-8")
+    reason.chmod(0o640)  # the folder decides whose group may read it
     for source, target in zip(claimed, (name, f"{name}{_SIDECAR}"), strict=False):
         os.replace(source, folder / target)
 

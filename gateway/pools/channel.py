@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import dataclasses
-import enum
-import io
-import pickle
+import json
 import select
+import signal
 import socket
 import sys
 import threading
@@ -17,13 +15,12 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
-from pydantic import BaseModel
-
 from .. import errors
 from ..errors import GatewayError
 from . import begin
 
 _main_script = threading.Lock()
+_LARGEST = 1 << 24  # bytes of an answer
 
 
 class NotBegun(GatewayError):
@@ -34,6 +31,7 @@ class NotBegun(GatewayError):
 class Call:
     """What a worker is to do, as it is sent, and who waits for it."""
 
+    function: Callable[..., Any]
     message: bytes
     future: "asyncio.Future[Any]"
 
@@ -64,7 +62,7 @@ class Channel:
         self._poll.register(self._socket, select.POLLIN)
         self._process = context.Process(target=begin.work, args=(theirs, *begin_with), name=name, daemon=True)
         try:
-            with theirs, _without_main_script():
+            with theirs, _without_main_script(), _without_interrupts():
                 self._process.start()
             self._wait_until_begun(within_seconds)
         except BaseException:
@@ -76,7 +74,7 @@ class Channel:
         with self._socket.makefile("rb") as file:
             reason = begin.read(file)
         if reason:
-            raise NotBegun(reason)
+            raise NotBegun(reason.decode())
         self._socket.setblocking(False)
 
     def is_over(self) -> bool:
@@ -113,11 +111,14 @@ class Channel:
         self._received += received
         while len(self._received) >= begin.LENGTH.size:
             end = begin.LENGTH.size + begin.LENGTH.unpack_from(self._received)[0]
+            if end > _LARGEST or not self.calls:
+                raise EOFError  # none of ours says that
             if len(self._received) < end:
                 break
             answer = bytes(self._received[begin.LENGTH.size : end])
             del self._received[:end]
-            yield self.calls.popleft(), _content(answer)
+            call = self.calls.popleft()
+            yield call, _content(call, answer)
 
     def set_deadline(self, seconds: float, late: Callable[["Channel"], None]) -> None:
         """`late` is called when the first call is not answered within that time; with no call left, nothing is."""
@@ -147,38 +148,33 @@ class Channel:
         return self.calls
 
 
-class _Answer(pickle.Unpickler):
-    """Takes what answers are made of and nothing else: no document that takes a worker over gets code run here."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _PLAIN:
-            return super().find_class(module, name)
-        if module.startswith("gateway.") and "." not in name:
-            found = super().find_class(module, name)
-            if isinstance(found, type) and found.__module__ == module and _is_value(found):
-                return found
-        raise pickle.UnpicklingError(f"an answer holds no {module}.{name}")
-
-
-def _is_value(kind: type) -> bool:
-    return dataclasses.is_dataclass(kind) or issubclass(kind, BaseModel | enum.Enum | GatewayError)
-
-
-_PLAIN = {
-    ("datetime", "date"),
-    ("datetime", "datetime"),
-    ("datetime", "timezone"),
-    ("datetime", "timedelta"),
-    ("decimal", "Decimal"),
-    (errors.__name__, "_rebuild"),
+_KINDS = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, GatewayError)
 }
 
 
-def _content(answer: bytes) -> Any:
+def _content(call: Call, answer: bytes) -> tuple[bool, Any]:
+    """The result, or why there is none. Values only, never a pickle: a document may have taken the worker over."""
     try:
-        return _Answer(io.BytesIO(answer)).load()
+        if answer.startswith(begin.DONE):
+            return True, begin.result_of(call.function).validate_json(answer.removeprefix(begin.DONE))
+        name, text, *rest = json.loads(answer.removeprefix(begin.FAILED))
+        if not rest:
+            return False, (str(name), str(text))
+        code, facts = rest
+        return False, _KINDS[name](str(text), code=str(code), **facts)
     except Exception as error:  # noqa: BLE001 -- that call failed, not those behind it
         return False, (type(error).__name__, "the answer cannot be read")
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """The fork server, which the first process starts, leaves Ctrl-C to the daemon even while it loads its modules."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

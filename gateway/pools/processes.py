@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import pickle
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -65,7 +66,7 @@ class WorkerProcesses:
         if self._closed:
             future.set_exception(Unavailable(STOPPING))
             return future
-        self._waiting.append(Call(begin.message((call, arguments)), future))
+        self._waiting.append(Call(call, begin.message(pickle.dumps((call, arguments))), future))
         future.add_done_callback(self._end_if_cancelled)
         self._dispatch()
         return future

@@ -29,14 +29,17 @@ class Signature:
 
 
 @contextmanager
-def opened(content: bytes) -> Iterator[pikepdf.Pdf]:
-    """The document, for reading; everything that qpdf says while the block runs becomes Refused."""
+def opened(content: bytes, *, inherit_page_attributes: bool = True) -> Iterator[pikepdf.Pdf]:
+    """The document, for reading; everything that qpdf says while the block runs becomes Refused.
+
+    `inherit_page_attributes`: each page has what stands above it in the tree.
+    """
     with os.fdopen(os.memfd_create("pdf"), "wb") as file:  # qpdf reads a file three times as fast as a BytesIO
         file.write(content)
         file.flush()
         path = f"/proc/self/fd/{file.fileno()}"
         try:
-            with pikepdf.open(path) as pdf:
+            with pikepdf.open(path, inherit_page_attributes=inherit_page_attributes) as pdf:
                 if pdf.is_encrypted:
                     raise Refused("the PDF is encrypted", code="encrypted")
                 yield pdf

@@ -9,10 +9,11 @@ Refused: encrypted, damaged beyond an incremental update, or locked by a signatu
 
 import datetime as dt
 import itertools
+import re
 from io import BytesIO
 from typing import Any
 
-from pyhanko.pdf_utils.generic import DictionaryObject
+from pyhanko.pdf_utils.generic import DictionaryObject, FloatObject
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.sign.fields import MDPPerm, SigSeedSubFilter
 from pyhanko.sign.signers.cms_embedder import PdfCMSEmbedder, SigIOSetup, SigObjSetup
@@ -24,6 +25,11 @@ from ..keys import cms
 from ..keys.load import SigningKey
 
 FIELD_NAME = "Cachet"
+_STARTXREF = re.compile(rb"startxref\s+([0-9]{1,20})")
+_TAIL = 1054  # bytes at the end that qpdf looks through
+
+# Its own gives 1E-7 for what the catalog or the first page says as 0.0000001: no number in a PDF (ISO 32000-1 7.3.3).
+FloatObject.__repr__ = lambda number: format(number, "f")  # type: ignore[method-assign]
 
 
 class _SealUpdate(IncrementalPdfFileWriter):
@@ -34,6 +40,13 @@ class _SealUpdate(IncrementalPdfFileWriter):
     """
 
     output_version = (1, 0)  # no lower than any: the document's own version stays
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(BytesIO(content), strict=False)
+        xrefs = self.prev.xrefs
+        revisions = map(xrefs.explicit_refs_in_revision, range(xrefs.total_revisions))
+        taken = {reference.idnum for revision in revisions for reference in revision}
+        self._lastobj_id = max({self._lastobj_id} | taken)  # /Size says too little in some documents
 
     def _update_meta(self) -> None:
         """Metadata stays as it was."""
@@ -55,7 +68,7 @@ def seal(content: bytes, key: SigningKey, reason: str, at: dt.datetime) -> bytes
 def _update(content: bytes, room: int, reason: str, at: dt.datetime) -> tuple[BytesIO, PreparedByteRangeDigest]:
     """The document with an empty seal of `room` hexadecimal digits, and the digest that the seal is to sign."""
     try:
-        writer = _SealUpdate(BytesIO(content), strict=False)
+        writer = _SealUpdate(content)
         _refuse_what_takes_no_seal(writer)
         if writer.prev.input_version < (2, 0):
             writer.register_extension(ESIC_EXTENSION_1)  # EN 319 142-1 5.5
@@ -74,6 +87,9 @@ def _update(content: bytes, room: int, reason: str, at: dt.datetime) -> tuple[By
 def _refuse_what_takes_no_seal(writer: _SealUpdate) -> None:
     if writer.prev.encrypted:
         raise Refused("the PDF is encrypted", code="encrypted")
+    named = _STARTXREF.findall(writer.input_stream.getvalue()[-_TAIL:])
+    if not named or int(named[-1]) != writer.prev.last_startxref:
+        raise Refused("the PDF's end is damaged: readers differ on what it says last", code="pdf_unsealable")
     certification = _entry(_entry(writer.root, "/Perms", {}), "/DocMDP", None)
     if certification is not None and _allowed_changes(certification) == MDPPerm.NO_CHANGES:
         raise Refused("a signature in the PDF forbids any further change", code="pdf_locked")

@@ -7,6 +7,7 @@ a sample of the same documents (validate.py). Revocation is not looked at: that 
 
 import datetime as dt
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pikepdf
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from pikepdf import Dictionary, String
 
 from .. import __version__
 from ..errors import Refused
@@ -24,7 +26,8 @@ from . import document
 TOOL = f"gateway {__version__}"
 PADES = "/ETSI.CAdES.detached"
 _CHECKS = ("byte_range", "contents", "digest", "signature", "certificate", "chain")
-_CHECKS_AGAINST_RECEIVED = ("original_first", "embedded_same", "metadata_same")
+_CHECKS_AGAINST_RECEIVED = ("original_first", "objects_same", "embedded_same", "metadata_same")
+_OBJECT = re.compile(rb"[\r\n]([0-9]{1,10}) ([0-9]{1,5}) obj\b")
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,18 @@ def verify(
     Codes: `seal_missing`, `seal_coverage`, `seal_contents`, `seal_signer`, `seal_original`, `seal_embedded`,
     `pdf_unreadable`, `encrypted`, and those of keys/cms.py and keys/trust.py.
     """
-    with document.opened(sealed) as pdf:
+    with document.opened(sealed, inherit_page_attributes=False) as pdf:  # it would add to the pages
         seal = _seal_of_whole_file(sealed, document.signatures(sealed, pdf))
+        gap = document.gap_of(sealed, seal)
+        digest = hashlib.sha256(sealed[: gap.start])
+        digest.update(sealed[gap.stop :])
+        signer = cms.verify(_der(sealed[gap], seal), digest.digest())
+        if signer.certificate != expected[0] or set(signer.others) != set(expected[1:]):
+            raise Refused("the seal is by another certificate or chain than the configured one", code="seal_signer")
+        trust.validate(signer.certificate, signer.others, at)
         held = _held(pdf)
-    gap = document.gap_of(sealed, seal)
-    digest = hashlib.sha256(sealed[: gap.start])
-    digest.update(sealed[gap.stop :])
-    signer = cms.verify(_der(sealed[gap], seal), digest.digest())
-    if signer.certificate != expected[0] or set(signer.others) != set(expected[1:]):
-        raise Refused("the seal is by another certificate or chain than the configured one", code="seal_signer")
-    trust.validate(signer.certificate, signer.others, at)
-    if received is not None:
-        _check_against_received(sealed, gap, held, received)
+        if received is not None:
+            _check_against_received(sealed, gap, pdf, held, received)
     return {
         "tool": TOOL,
         "at": at.isoformat(),
@@ -107,13 +110,47 @@ def _der(gap: bytes, seal: document.Signature) -> bytes:
     return der
 
 
-def _check_against_received(sealed: bytes, gap: slice, held: _Held, received: bytes) -> None:
+def _check_against_received(sealed: bytes, gap: slice, after: pikepdf.Pdf, held: _Held, received: bytes) -> None:
     if not sealed.startswith(received) or gap.start < len(received):
         raise Refused("the sealed document does not begin with the received one", code="seal_original")
-    with document.opened(received) as pdf:
-        before = _held(pdf)
-    if held != before:
-        raise Refused("an embedded file or the metadata changed with the seal", code="seal_embedded")
+    with document.opened(received, inherit_page_attributes=False) as before:
+        if held != _held(before):
+            raise Refused("an embedded file or the metadata changed with the seal", code="seal_embedded")
+        if not _is_entered_only(before, after, sealed[len(received) - 1 : gap.start] + sealed[gap.stop :]):
+            raise Refused("more than the seal itself changed in the document", code="seal_original")
+
+
+def _is_entered_only(before: pikepdf.Pdf, after: pikepdf.Pdf, update: bytes) -> bool:
+    """Written anew is only what a seal is entered in: catalog, form, first page; and these say what they said."""
+    form = before.Root.get("/AcroForm", Dictionary())
+    page = before.pages[0].obj
+    holders = [before.Root, before.Root.get("/Extensions"), form, page, page.get("/Annots")]
+    holders.append(form.get("/Fields") if isinstance(form, Dictionary) else None)
+    entered_in = {holder.objgen for holder in holders if isinstance(holder, pikepdf.Object)}
+    written = {(int(number), int(generation)) for number, generation in _OBJECT.findall(update)}
+    return (
+        all(before.get_object(objgen) is None for objgen in written - entered_in)
+        and _is_same_but(before.Root, after.Root, {"/AcroForm", "/Extensions"})
+        and _is_same_but(page, after.pages[0].obj, {"/Annots"})
+    )
+
+
+def _is_same_but(before: pikepdf.Object, after: pikepdf.Object, changed: set[str]) -> bool:
+    keys = set(before.keys()) - changed
+    return keys == set(after.keys()) - changed and all(_is_same(before[key], after[key]) for key in keys)
+
+
+def _is_same(before: object, after: object) -> bool:
+    """A text may come in another encoding, a number in another form."""
+    if not isinstance(before, pikepdf.Object) or not isinstance(after, pikepdf.Object):
+        return before == after
+    if before.is_indirect or after.is_indirect or before.unparse() == after.unparse():
+        return before.objgen == after.objgen
+    if isinstance(before, Dictionary) and isinstance(after, Dictionary):
+        return _is_same_but(before, after, set())
+    if isinstance(before, pikepdf.Array) and isinstance(after, pikepdf.Array):
+        return len(before) == len(after) and all(map(_is_same, before, after))
+    return isinstance(before, String) and isinstance(after, String) and str(before) == str(after)
 
 
 def _held(pdf: pikepdf.Pdf) -> _Held:

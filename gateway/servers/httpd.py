@@ -1,7 +1,8 @@
 """HTTP listeners: uvicorn in the daemon's own loop, on a loopback socket and on the Unix socket of the admin API.
 
 What the library leaves open is closed here: signals stay with the daemon; a peer that does not get its request's
-head across in time, or sends a head without end, is cut off; on the Unix socket the peer's uid (SO_PEERCRED) is
+head across in time, or sends a head without end, is cut off; one connection too many is refused, and only that one,
+never on the Unix socket, so that nobody shuts the operator out; on the Unix socket the peer's uid (SO_PEERCRED) is
 put into the scope as `extensions["unix_peer"]["uid"]`, for the application to judge. It knows no application.
 
 Failures: ConfigError for an address that cannot be had, or that plain HTTP must not be heard on.
@@ -47,7 +48,6 @@ class HttpServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
             backlog=BACKLOG,
             timeout_graceful_shutdown=grace_seconds,
         )
@@ -146,6 +146,8 @@ class _Protocol(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self._peer = _unix_peer(transport.get_extra_info("socket"))
         self._expect_head()
+        if self._peer is None and len(self.connections) > CONNECTIONS:
+            self._refuse(503, "connections", "too many connections; try again")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_here()

@@ -106,14 +106,18 @@ def make_engine(url: str) -> sa.Engine:
     if url.startswith("sqlite:///"):
         if address.database in (None, "", ":memory:"):
             raise ConfigError("an in-memory database is not durable: name a file", where=where)
-        engine = sa.create_engine(address, connect_args={"timeout": 30}, pool_size=8, max_overflow=24)
+        engine = sa.create_engine(
+            address, connect_args={"timeout": 30}, pool_size=8, max_overflow=24, hide_parameters=True
+        )
         # One statement for all rows of an insert: each statement lets other threads take the interpreter away.
         engine.dialect.use_insertmanyvalues_wo_returning = True
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if url.startswith("postgresql+psycopg://"):
-        return sa.create_engine(address, pool_size=8, max_overflow=24, pool_pre_ping=True, pool_timeout=10)
+        return sa.create_engine(
+            address, pool_size=8, max_overflow=24, pool_pre_ping=True, pool_timeout=10, hide_parameters=True
+        )
     raise ConfigError(f"{where} must begin with sqlite:/// or postgresql+psycopg://", where=where)
 
 

@@ -9,7 +9,9 @@ import sqlalchemy as sa
 
 from gateway import access, clock, evidence
 from gateway.access import Actor, Role
-from gateway.delivery import orders
+from gateway.config import DeliverySettings
+from gateway.delivery import orders, outbox
+from gateway.delivery.outbox import Result
 from gateway.domain.deliveries import Attempt, Delivery
 from gateway.domain.documents import Document, Seal
 from gateway.domain.folders import Entry, Folder
@@ -115,6 +117,46 @@ def test_tokens_are_named_and_erased_people_stay_erased(database: Database) -> N
     assert "192.0.2.7" not in text
     assert "a@apuron.example" not in text
     assert "from (erased)" in text
+
+
+def test_mail_under_way_while_its_document_is_withdrawn_is_told_to_the_end(database: Database) -> None:
+    """A wrong recipient may have it: cancelled without a word of that would say the opposite."""
+    settings = DeliverySettings()
+    result = Result("uncertain", "dot", "no answer before the deadline")
+
+    def step(tx: Transaction) -> Case:
+        case = Case(tx)
+        case.mail.due_at, case.mail.retry_since = AT, clock.now()
+        tx.flush()
+        (claim,) = outbox.claim(tx, 1, settings.lease_seconds)
+        orders.withdraw(tx, case.document.id, ADMIN.id, "wrong recipient")
+        outbox.settle(tx, claim, result, settings)
+        return case
+
+    texts = [moment.text for moment in _told(database, database.write(step)).moments]
+    assert "Mail that had left is not recalled: mailbox a@apuron.example." in texts[-2]
+    assert texts[-1] == (
+        "Cancelled for mailbox a@apuron.example: the document was withdrawn; the attempt under way ended uncertain: "
+        "no answer before the deadline."
+    )
+
+
+def test_a_delivery_that_is_given_up_says_so_in_its_life(database: Database) -> None:
+    """The relay's last answer alone does not say why nothing more is tried."""
+    settings = DeliverySettings()
+    result = Result("deferred", "connect", "no connection")
+
+    def step(tx: Transaction) -> Case:
+        case = Case(tx)
+        case.mail.due_at = AT
+        case.mail.retry_since = AT - dt.timedelta(days=400)
+        tx.flush()
+        (claim,) = outbox.claim(tx, 1, settings.lease_seconds)
+        outbox.settle(tx, claim, result, settings)
+        return case
+
+    last = _told(database, database.write(step)).moments[-1]
+    assert last.text == "Failed for mailbox a@apuron.example: given up after 72 h: no connection."
 
 
 def test_where_each_delivery_stands_comes_from_attempts_and_entries(database: Database) -> None:

@@ -229,6 +229,25 @@ def test_many_listings_of_an_archive_cost_the_memory_of_one(world: World, at: Ti
     assert not visits[0]._index._archive
 
 
+def test_what_is_read_in_the_archive_is_not_kept_in_memory(world: World, at: Time) -> None:
+    """A client may fetch six years anew, and its index lives for as long as it comes back within the hour."""
+    world.publish(b"one")
+    at.pass_(2)
+    visit = world.visit()
+    (name,) = names(visit)
+    get(visit, f"/inbox/{name}")
+    visit.remove(f"/inbox/{name}")
+    visit.end()
+    at.pass_(2)
+    again = world.visit()
+    assert names(again) == []
+    get(again, f"/archive/{world.entry().month.replace('-', '/')}/{name}")
+    again.end()
+    at.pass_(2)
+    assert names(world.visit()) == []
+    assert not again._index._items
+
+
 @pytest.mark.parametrize(
     "path",
     ["/archive/1999", "/archive/2026-01", "/archive/x", "/etc", "/inbox/none", "/inbox/none/x", "/archive/1/2/3/4"],

@@ -5,9 +5,10 @@ import datetime as dt
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.delivery import orders
 from gateway.domain.folders import Entry, Folder, ReceiptMode
 from gateway.domain.states import DeliveryState
-from gateway.dropfolder import retention
+from gateway.dropfolder import receipts, retention
 from gateway.dropfolder.visit import Visit
 from gateway.errors import Conflict, Denied, NotFound
 from gateway.store.blobs import LocalBlobs
@@ -28,6 +29,10 @@ def published(world: World, at: Time, mode: ReceiptMode = ReceiptMode.DELETE) ->
 
 def archived(world: World, name: str) -> str:
     return f"/archive/{world.entry(name).month.replace('-', '/')}/{name}"
+
+
+def acknowledge(world: World, delivery: str) -> None:
+    world.db.write(lambda tx: receipts.acknowledge(tx, delivery, "tok_1"))
 
 
 # What clients do with one document; in which modes it is a receipt. `ack` is the API's part.
@@ -85,10 +90,10 @@ def tell(world: World, visit: Visit, name: str, story: str) -> None:  # noqa: C9
             case "rename back":
                 visit.rename(place, place := own)
             case "ack" if world.mode is A:
-                world.folders.acknowledge(world.folder.id, [world.entry(name).id], "tok_1")
+                acknowledge(world, world.entry(name).delivery_id)
             case "ack":
                 with pytest.raises(Conflict):
-                    world.folders.acknowledge(world.folder.id, [world.entry(name).id], "tok_1")
+                    acknowledge(world, world.entry(name).delivery_id)
 
 
 @pytest.mark.parametrize("mode", list(ReceiptMode))
@@ -350,13 +355,30 @@ def test_a_read_is_recorded_with_who_what_and_how_long(world: World, at: Time) -
     assert body["document"] == world.entry().document_id
 
 
-def test_acknowledging_passes_over_what_is_not_the_folders(database: Database, blobs: LocalBlobs, at: Time) -> None:
-    """Ids of others count like unknown ones; twice counts once."""
-    one = World(database, blobs, mode=ReceiptMode.API)
-    other = World(database, blobs, user="umbra", mode=ReceiptMode.API)
-    other.publish(b"other")
+def test_acknowledging_counts_once_and_leaves_the_listing(database: Database, blobs: LocalBlobs, at: Time) -> None:
+    """Twice is once; a session that is open sees it with its next look."""
+    world = World(database, blobs, mode=ReceiptMode.API)
+    one, other = world.publish(b"one", b"other")
     at.pass_(2)
-    ids = [entry.id for entry in one.entries()]
-    assert one.folders.acknowledge(one.folder.id, [*ids, "ent_unknown"], "tok_1") == 0
-    assert other.folders.acknowledge(other.folder.id, ids, "tok_1") == 1
-    assert other.folders.acknowledge(other.folder.id, ids, "tok_1") == 0
+    visit = world.visit()
+    assert len(names(visit)) == 2
+    for _ in range(2):
+        acknowledge(world, one)
+    at.pass_(2)
+    assert len(names(visit)) == 1
+    assert [world.delivery(d).state for d in (one, other)] == [DeliveryState.RECEIVED, DeliveryState.PUBLISHED]
+    assert world.events("delivery.received") == ["delivery.received"]
+    assert world.bodies("entry.received")[0]["facts"]["actor"] == "tok_1"
+
+
+def test_what_is_not_in_the_folder_is_not_acknowledged(database: Database, blobs: LocalBlobs, at: Time) -> None:
+    """A receipt for what the client cannot have would be a guess."""
+    world = World(database, blobs, mode=ReceiptMode.API)
+    (delivery,) = world.publish(b"one")
+    at.pass_(2)
+    document = world.entry().document_id
+    world.db.write(lambda tx: orders.withdraw(tx, document, "tok_1", "wrong recipient"))
+    with pytest.raises(Conflict):
+        acknowledge(world, delivery)
+    assert world.delivery(delivery).state == DeliveryState.WITHDRAWN
+    assert world.events("entry.received") == []

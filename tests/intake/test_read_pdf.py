@@ -201,6 +201,16 @@ def test_bytes_after_the_end_mark_are_tolerated_within_reason() -> None:
     assert "200" in refused.message and "follow" in refused.message
 
 
+def test_an_update_that_is_cut_off_is_refused_however_short_it_is() -> None:
+    """What stood before it is whole and was not meant: some readers show that, others what is left of the update."""
+    before = factur_x()
+    start = int(before.rpartition(b"startxref")[2].split()[0])
+    update = b"9 0 obj\n<< /Length 0 >>\nendobj\nxref\n9 1\n%010d 00000 n \n" % len(before)
+    update += b"trailer\n<< /Size 10 /Root 1 0 R /Prev %d >>\nstartxref\n%d\n%%%%EO" % (start, len(before) + 31)
+    for end in (3, 12, 40, len(update)):
+        assert refusal(before + update[:end]).code == "truncated", update[:end]
+
+
 @pytest.mark.parametrize("password", ["", "secret"])
 def test_an_encrypted_pdf_is_refused(password: str) -> None:
     """Also with an empty user password: the client's software might not open it, and no seal goes on it."""

@@ -175,4 +175,4 @@ def test_a_document_that_takes_too_long_ends_its_worker(tmp_path: Path) -> None:
     """Wherever it is at that moment: no library's loop can ignore it."""
     document = written(tmp_path, raw_pdf(CATALOG, PAGES, PAGE, *[b"[[[[1]]]]"] * 500_000))
     with pytest.raises(WorkerDied):
-        read_after_a_good_one(document, makers.limits(cpu_seconds=0.1, max_bytes=40_000_000))
+        read_after_a_good_one(document, makers.limits(cpu_seconds=0.5, max_bytes=40_000_000))

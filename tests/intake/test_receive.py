@@ -296,6 +296,20 @@ def test_a_credit_note_in_the_batch_of_its_invoice_is_linked_too(door: Door) -> 
     assert door.document(credit.document_id).corrects_id == invoice.document_id
 
 
+def test_a_credit_note_is_linked_to_the_last_one_before_it_and_to_no_other_company_s(door: Door) -> None:
+    """Numbers begin anew each January, for whichever client comes first."""
+    march, may = dt.date(2025, 3, 3), dt.date(2026, 5, 4)
+    own, later = door.take(candidate("F1")), door.take(candidate("F1", b"later", issue_date=dt.date(2026, 3, 3)))
+    door.take(candidate("F2", b"of the plant", CARD_I))
+    correcting: dict[str, Any] = {"kind": Kind.CREDIT_NOTE, "type_code": "381"}
+    notes = {
+        of: door.take(candidate(of, corrects=corrects, issue_date=day, **correcting)).document_id
+        for of, corrects, day in (("A1", "F1", march), ("A2", "F1", may), ("A3", "F2", may), ("A4", "A4", may))
+    }
+    linked = {of: door.document(note).corrects_id for of, note in notes.items()}
+    assert linked == {"A1": own.document_id, "A2": later.document_id, "A3": None, "A4": None}
+
+
 def test_a_credit_note_of_an_unknown_invoice_is_accepted_and_says_what_it_corrects(door: Door) -> None:
     """The invoice may be older than the gateway."""
     note = candidate("A1", kind=Kind.CREDIT_NOTE, type_code="381", corrects="OLD-1")

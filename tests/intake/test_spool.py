@@ -252,6 +252,20 @@ def test_what_cannot_leave_new_stops_nothing_behind_it(producer: Producer) -> No
     assert producer.left() == ["a folder"]
 
 
+def test_what_cannot_leave_new_is_answered_once(producer: Producer) -> None:
+    """The spool looks every few seconds, for days maybe: each look would leave its record for ever."""
+    folder = producer.new / "a folder"
+    folder.mkdir(mode=0o500)
+    before = len(producer.gate.records("document.refused"))
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="'a folder' cannot leave new/"):
+            producer.turn()
+    assert len(producer.gate.records("document.refused")) == before + 1
+    folder.chmod(0o700)
+    producer.turn()
+    assert producer.left() == [] and producer.reason()["code"] == "not_regular"
+
+
 @pytest.mark.timeout(20)
 def test_a_sidecar_that_is_no_regular_file_is_refused_too(producer: Producer) -> None:
     os.mkfifo(producer.new / "a.pdf.json")

@@ -66,6 +66,12 @@ def without_info_and_id() -> bytes:
     return content[:start] + b" " * (end + 1 - start) + content[end + 1 :]
 
 
+def with_a_size_that_says_too_little() -> bytes:
+    """As tools leave it that append objects and copy the trailer."""
+    content = plain()
+    return content.replace(b"/Size %d" % _size(content), b"/Size 2")
+
+
 def with_form() -> bytes:
     """A text field with the name that a seal would take."""
     pdf = blank()
@@ -137,6 +143,13 @@ def with_inherited_page_attributes() -> bytes:
 def updated() -> bytes:
     """Changed once by an incremental update, as stamping tools do."""
     return append(plain(), {4: b"<< /Length 41 >>\nstream\n" + TEXT + b"endstream"})
+
+
+def updated_by_nothing() -> bytes:
+    """An update without an object in it, as some tools append when they only save."""
+    content = plain()
+    trailer = b"trailer\n<< /Size %d /Root %b /Prev %d >>\n" % (_size(content), _root(content), _startxref(content))
+    return content + b"xref\n0 0\n" + trailer + b"startxref\n%d\n%%%%EOF\n" % len(content)
 
 
 def hybrid() -> bytes:
@@ -217,12 +230,14 @@ ODD: tuple[Callable[[], bytes], ...] = (
     without_last_line_end,
     with_bytes_after_the_end,
     without_info_and_id,
+    with_a_size_that_says_too_little,
     with_form,
     with_empty_form,
     with_indirect_lists,
     with_empty_signature_field,
     with_inherited_page_attributes,
     updated,
+    updated_by_nothing,
     hybrid,
     with_odd_file_lists,
     with_a_picture_attached,

@@ -113,6 +113,23 @@ def test_a_document_is_sealed_again_on_top(
         assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize("number", [b"0.00000012", b"-0.0000003", b"0.00000000", b"595.27559055"])
+def test_the_numbers_of_the_first_page_stay_numbers(number: bytes, rsa_seal: SigningKey, now: dt.datetime) -> None:
+    """The library would write 1.2E-7, which no viewer reads: the page has no size any more."""
+    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 %b 595 842] >>" % number
+    received = documents.append(documents.plain(), {3: page})
+    with pikepdf.open(BytesIO(pades.seal(received, rsa_seal, REASON, now))) as pdf:
+        assert float(pdf.pages[0].obj.MediaBox[1]) == float(number)
+
+
+def test_a_document_that_readers_take_for_two_is_not_sealed(rsa_seal: SigningKey, now: dt.datetime) -> None:
+    """One finds the last change, the library the state before it: the seal would be on what nobody sees."""
+    received = documents.updated().removesuffix(b"%%EOF\n") + b"%%%EOF\n"
+    with pytest.raises(errors.Refused) as caught:
+        pades.seal(received, rsa_seal, REASON, now)
+    assert caught.value.code == "pdf_unsealable"
+
+
 def test_a_taken_field_name_is_left_alone(rsa_seal: SigningKey, now: dt.datetime) -> None:
     """A field of the document may have the name that we like."""
     sealed = pades.seal(documents.with_form(), rsa_seal, REASON, now)

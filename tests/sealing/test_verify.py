@@ -16,6 +16,7 @@ from gateway.keys.load import SigningKey
 from gateway.keys.trust import Trust
 from gateway.sealing import pades, validate
 from gateway.sealing.verify import verify
+from tests.intake import makers
 from tests.keys.authority import YEAR, Authority, p256_key
 from tests.sealing import documents, foreign
 
@@ -75,7 +76,8 @@ def test_what_was_not_compared_is_said(verifier: Verifier, sealed: bytes) -> Non
     """Without the received bytes nothing is claimed about them."""
     certificates = (verifier.key.certificate, *verifier.key.chain)
     checks = verify(sealed, None, certificates, verifier.trust, verifier.at)["checks"]
-    assert checks["original_first"] == checks["embedded_same"] == checks["metadata_same"] == "not run"
+    of_received = ("original_first", "objects_same", "embedded_same", "metadata_same")
+    assert [checks[name] for name in of_received] == ["not run"] * 4
     assert checks["signature"] == "passed"
 
 
@@ -164,6 +166,45 @@ def test_a_changed_embedded_file_is_seen(verifier: Verifier, invoice: bytes, rsa
     assert verifier.code(sealed) == "seal_embedded"
 
 
+def test_a_page_that_shows_something_else_is_seen(verifier: Verifier, invoice: bytes, rsa_seal: SigningKey) -> None:
+    """A writer that takes a number twice leaves the bytes, the XML and every digest as they should be."""
+    with pikepdf.open(BytesIO(invoice)) as pdf:
+        number = pdf.pages[1].obj.Contents.objgen[0]
+    other = documents.append(invoice, {number: b"<< /Length 0 >>\nstream\n\nendstream"})
+    assert verifier.code(pades.seal(other, rsa_seal, REASON, verifier.at)) == "seal_original"
+
+
+@pytest.mark.parametrize("holder", ["catalog", "page"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"/F#fc", b"/F#c3#bc"),
+        (b"0.5", b"0.25"),
+        (b"[4 0 R]", b"[5 0 R]"),
+        (b"<</A(a)>>", b"<</A(b)>>"),
+        (b"1", b"null"),
+    ],
+)
+def test_where_the_seal_is_entered_nothing_else_changes(
+    holder: str, before: bytes, after: bytes, verifier: Verifier, rsa_seal: SigningKey
+) -> None:
+    """The library reads and writes them anew: a font's name in another encoding is found by no text any more."""
+    received = _with_entry(holder, before)
+    of_received = Verifier(received, rsa_seal, verifier.trust, verifier.at)
+    sealed = pades.seal(documents.append(received, _entries(holder, after)), rsa_seal, REASON, verifier.at)
+    assert of_received.code(sealed) == "seal_original"
+
+
+@pytest.mark.parametrize(
+    "written", [b"/F#c3#bc", b"0.5", b".50", b"(\\376\\377\\000\\351)", b"[[4 0 R 4.]]", b"<</A<41>/B null>>"]
+)
+def test_what_only_reads_otherwise_is_the_same(written: bytes, verifier: Verifier, rsa_seal: SigningKey) -> None:
+    """Half a unit is 0.5 and .50; a text has three encodings."""
+    received = _with_entry("page", written)
+    sealed = pades.seal(received, rsa_seal, REASON, verifier.at)
+    assert Verifier(received, rsa_seal, verifier.trust, verifier.at)(sealed)["checks"]["objects_same"] == "passed"
+
+
 def test_changed_metadata_are_seen(verifier: Verifier, invoice: bytes, rsa_seal: SigningKey) -> None:
     """What pyHanko's own update would do."""
     with pikepdf.open(BytesIO(invoice)) as pdf:
@@ -225,6 +266,18 @@ def test_the_full_validator_sees_who_is_not_trusted(sealed: bytes, now: dt.datet
     with pytest.raises(errors.Refused) as caught:
         validate.full_validate(sealed, Trust((Authority(label="Other").root,)), now)
     assert caught.value.code == "seal_invalid"
+
+
+def _entries(holder: str, value: bytes) -> dict[int, bytes]:
+    """Catalog and page (by object number), one of them with an entry more, written like this."""
+    number = {"catalog": 1, "page": 3}[holder]
+    objects = {1: makers.CATALOG, 3: makers.PAGE}
+    return objects | {number: objects[number].removesuffix(b">>") + b"/Extra %b >>" % value}
+
+
+def _with_entry(holder: str, value: bytes) -> bytes:
+    objects = _entries(holder, value)
+    return makers.raw_pdf(objects[1], makers.PAGES, objects[3], b"(x)", b"(y)")
 
 
 def _gap(sealed: bytes) -> tuple[int, int]:

@@ -134,6 +134,29 @@ def test_a_peer_that_sends_no_head_is_cut_off(monkeypatch: pytest.MonkeyPatch) -
     asyncio.run(run())
 
 
+def test_one_connection_too_many_is_refused_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle connections must not shut out those that are there, nor the operator on the Unix socket."""
+    monkeypatch.setattr(httpd, "CONNECTIONS", 2)
+
+    async def run() -> None:
+        path = tmp_path / "admin.sock"
+        listener = httpd.bind_loopback("127.0.0.1:0")
+        port = _port(listener)
+        async with _serving(listener, httpd.bind_unix(path)):
+            there = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            head, _, body = (await _answer(reader)).partition(b"\r\n\r\n")
+            writer.close()
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert json.loads(body)["code"] == "connections"
+            assert (await _ask(await asyncio.open_unix_connection(path)))["path"] == "/x"
+            for connection in there:
+                assert (await _ask(connection))["path"] == "/x"
+            assert (await _ask(await asyncio.open_connection("127.0.0.1", port)))["path"] == "/x"
+
+    asyncio.run(run())
+
+
 def test_a_head_without_end_is_cut_off() -> None:
     """The parser has no limit of its own: memory would go."""
 

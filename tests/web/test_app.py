@@ -22,6 +22,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/documents/{document_id}/replace"): {"reason": "seen"},
     ("POST", "/documents/{document_id}/withdraw"): {"reason": "wrong recipient"},
     ("POST", "/documents/{document_id}/send-again"): {"reason": "lost"},
+    ("POST", "/deliveries/{delivery_id}/acknowledge"): None,
     ("POST", "/deliveries/{delivery_id}/retry"): None,
     ("POST", "/deliveries/{delivery_id}/cancel"): {"reason": "no"},
     ("POST", "/deliveries/{delivery_id}/release"): None,

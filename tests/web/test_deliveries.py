@@ -1,14 +1,19 @@
 """The queue by the API, and what operators order of it."""
 
+import functools
+from zoneinfo import ZoneInfo
+
 import sqlalchemy as sa
 from sqlmodel import col, select
 
+from gateway import clock
+from gateway.delivery.publish import publish
 from gateway.domain.deliveries import Delivery
 from gateway.domain.ledger import Record
-from gateway.domain.states import DeliveryState
+from gateway.domain.states import Channel, DeliveryState
 from gateway.store.database import Transaction
 
-from .world import World
+from .world import Party, World
 
 
 def test_a_delivery_is_shown_with_its_destination_in_words(anywhere: World) -> None:
@@ -97,3 +102,39 @@ def test_a_quarantined_document_leaves_by_one_of_three_exits_once(gateway: World
     assert (rejected.status_code, rejected.json()["state"]) == (200, "withdrawn")
     for reason in ({}, {"reason": ""}, {"reason": "  "}):
         assert gateway.ask("POST", f"/documents/{own.document}/withdraw", "admin", json=reason).status_code == 422
+
+
+def test_a_client_acknowledges_what_lies_in_its_folder_and_nobody_does_it_for_it(anywhere: World) -> None:
+    """The receipt of folders in mode `api`; in any other mode it is given by what the client does there."""
+    own = anywhere.parties[0]
+    delivery = anywhere.write(functools.partial(_published, party=own))
+    path = f"/deliveries/{delivery}/acknowledge"
+    refused = anywhere.ask("POST", path, "own")
+    assert (refused.status_code, refused.json()["code"]) == (409, "receipt_mode")
+    by_api = {"folder": {"enabled": True, "receipt": "api"}}
+    assert anywhere.ask("PUT", f"/clients/{own.client}/delivery-settings", "own", json=by_api).status_code == 200
+    assert anywhere.ask("POST", path, "admin").status_code == 403
+    for _ in range(2):
+        answer = anywhere.ask("POST", path, "own")
+        assert (answer.status_code, answer.json()["state"]) == (200, "received"), answer.text
+    mail = anywhere.ask("POST", f"/deliveries/{own.delivery}/acknowledge", "own")
+    assert (mail.status_code, mail.json()["code"]) == (409, "receipt_mode")
+
+
+def _published(tx: Transaction, party: Party) -> str:
+    now = clock.now()
+    delivery = Delivery(
+        document_id=party.document,
+        client_id=party.client,
+        channel=Channel.FOLDER,
+        destination=party.folder,
+        state=DeliveryState.PLANNED,
+        due_at=now,
+        retry_since=now,
+        created_at=now,
+        updated_at=now,
+    )
+    tx.add(delivery)
+    tx.flush()
+    publish(tx, [delivery.id], frozenset(), ZoneInfo("Europe/Paris"))
+    return delivery.id

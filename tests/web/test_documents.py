@@ -2,6 +2,7 @@
 
 import datetime as dt
 import functools
+import hashlib
 import json
 from typing import Any
 
@@ -125,6 +126,18 @@ def test_content_is_the_sealed_bytes_with_their_digest_as_etag(gateway: World) -
         "GET", f"/documents/{own.document}/content", "own", headers={"If-None-Match": answer.headers["etag"]}
     )
     assert (same.status_code, same.content) == (304, b"")
+
+
+def test_bytes_that_the_disk_damaged_or_lost_are_never_served(gateway: World) -> None:
+    """Under the original's name and ETag they would be taken for it; they are not "not found" either."""
+    own = gateway.parties[0]
+    path = gateway.parts.blobs.path(hashlib.sha256(PDF + own.siren.encode()).hexdigest())
+    path.chmod(0o600)
+    path.write_bytes(b"x" + PDF[1:] + own.siren.encode())
+    damaged = gateway.ask("GET", f"/documents/{own.document}/content", "own")
+    path.unlink()
+    lost = gateway.ask("GET", f"/documents/{own.document}/content", "own")
+    assert [(answer.status_code, answer.json()["code"]) for answer in (damaged, lost)] == [(503, "unavailable")] * 2
 
 
 def test_a_duplicate_is_served_stamped_and_never_as_it_was_received(gateway: World) -> None:
@@ -278,3 +291,19 @@ def test_explain_tells_the_life_in_words(anywhere: World) -> None:
     assert told["number"] == f"F-{own.siren}"
     assert f"mailbox compta@{own.siren}.example" in told["moments"][0]["text"]
     assert told["deliveries"][0]["text"].endswith("answer: 550 5.1.1 no such user")
+
+
+def test_a_credit_note_that_came_before_its_invoice_shows_it(anywhere: World) -> None:
+    """The last bearer of the number before it, of the same company; another company's is none of its business."""
+    own, other = anywhere.parties
+    day = dt.date(2026, 9, 2)
+    note = document(own, "CN-1", type_code="381", corrects="INV-1", issue_date=day)
+    later = document(own, "INV-1", issue_date=day + dt.timedelta(days=1), key="k1", accepted_key="k1")
+    right = document(own, "INV-1", issue_date=dt.date(2026, 9, 1))
+    foreign = document(other, "INV-1", issue_date=dt.date(2026, 9, 1), key="k2", accepted_key="k2")
+    anywhere.write(lambda tx: tx.add_all([note]))
+    assert anywhere.ask("GET", f"/documents/{note.id}", "own").json()["corrects_document"] is None
+    anywhere.write(lambda tx: tx.add_all([later, right, foreign]))
+    assert anywhere.ask("GET", f"/documents/{note.id}", "own").json()["corrects_document"] == right.id
+    listed = anywhere.ask("GET", "/documents", "own", params={"number": "CN-1"}).json()["items"]
+    assert [one["corrects_document"] for one in listed] == [right.id]

@@ -17,6 +17,7 @@ from ...domain.documents import Document
 from ...domain.folders import Folder
 from ...domain.parties import Mailbox
 from ...domain.states import Channel, DeliveryState
+from ...dropfolder import receipts
 from ...store.database import Transaction
 from .. import pages, visible
 from ..calls import Answer, Call
@@ -26,6 +27,7 @@ from . import API
 
 routes = APIRouter(prefix=f"{API}/deliveries", tags=["deliveries"])
 Reading = Annotated[Call, Depends(Needs(Permission.DOCUMENTS_READ))]
+Acknowledging = Annotated[Call, Depends(Needs(Permission.DELIVERIES_ACKNOWLEDGE))]
 Ordering = Annotated[Call, Depends(Needs(Permission.DELIVERIES_MANAGE))]
 
 
@@ -152,6 +154,19 @@ def _whole(tx: Transaction, delivery: Delivery) -> Answer:
     attempts = tx.exec(select(Attempt).where(Attempt.delivery_id == delivery.id).order_by(col(Attempt.number)))
     listed = [AttemptShown.model_validate(attempt).model_dump(mode="json") for attempt in attempts]
     return Answer(_shown(*row) | {"attempt_list": listed}, delivery.row_version)
+
+
+@routes.post("/{delivery_id}/acknowledge", response_model=DeliveryWhole)
+async def acknowledge(call: Acknowledging, delivery_id: str) -> Response:
+    """Say that a document arrived: the receipt of folders whose receipts are given by API; once is enough."""
+
+    def step(tx: Transaction) -> Answer:
+        delivery = visible.delivery(tx, call.actor, delivery_id)
+        receipts.acknowledge(tx, delivery_id, call.actor.id)
+        tx.refresh(delivery)
+        return _whole(tx, delivery)
+
+    return await call.change(step)
 
 
 @routes.post("/{delivery_id}/retry", response_model=DeliveryWhole)

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+import structlog
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import defer
+from sqlalchemy.orm import aliased, defer
 from sqlmodel import col
 
 from ...access import Permission
@@ -19,6 +20,9 @@ from ...domain.documents import Document, Seal
 from ...domain.parties import Company, Contract
 from ...domain.states import DocumentState, Kind, Nature
 from ...dossier import explain
+from ...errors import Unavailable
+from ...store import blobs
+from ...store.blobs import Blobs
 from ...store.database import Transaction
 from .. import content, pages, visible
 from ..calls import Answer, Call
@@ -26,6 +30,7 @@ from ..login import Needs
 from ..pages import Listing, Page
 from . import API
 
+log = structlog.get_logger(__name__)
 routes = APIRouter(prefix=f"{API}/documents", tags=["documents"])
 Reading = Annotated[Call, Depends(Needs(Permission.DOCUMENTS_READ))]
 Explaining = Annotated[Call, Depends(Needs(Permission.EVIDENCE_READ))]
@@ -111,11 +116,32 @@ def _page(tx: Transaction, call: Call, wanted: DocumentFilter) -> dict[str, Any]
 
 def _select() -> Any:
     return (
-        sa.select(Document, col(Contract.number), col(Company.siren), Seal)
+        sa.select(Document, col(Contract.number), col(Company.siren), Seal, _corrected())
         .outerjoin(Contract, col(Contract.id) == col(Document.contract_id))
         .outerjoin(Company, col(Company.id) == col(Document.company_id))
         .outerjoin(Seal, col(Seal.document_id) == col(Document.id))
         .options(defer(Document.facts), defer(Seal.verification))  # type: ignore[arg-type]
+    )
+
+
+def _corrected() -> "sa.ScalarSelect[str | None]":
+    """The document that one corrects and that came after it: the last of that number before it, of its company."""
+    other = aliased(Document)
+    return (
+        sa.select(col(other.id))
+        .where(
+            col(Document.corrects_id).is_(None),
+            col(Document.corrects) != "",
+            col(other.number) == col(Document.corrects),
+            col(other.seller) == col(Document.seller),
+            col(other.company_id) == col(Document.company_id),
+            col(other.issue_date) <= col(Document.issue_date),
+            col(other.accepted_key).is_not(None),
+            col(other.id) != col(Document.id),
+        )
+        .order_by(col(other.issue_date).desc(), col(other.id).desc())
+        .limit(1)
+        .scalar_subquery()
     )
 
 
@@ -147,14 +173,16 @@ def _midnight(day: dt.date, zone: ZoneInfo) -> dt.datetime:
     return dt.datetime.combine(min(max(day, dt.date(2, 1, 1)), dt.date(9998, 1, 1)), dt.time(), zone)
 
 
-def shown(document: Document, contract: str | None, siren: str | None, seal: Seal | None) -> dict[str, Any]:
+def shown(
+    document: Document, contract: str | None, siren: str | None, seal: Seal | None, corrected: str | None
+) -> dict[str, Any]:
     """A document as the API shows it."""
     return DocumentShown(
         contract=contract,
         siren=siren,
         client=document.client_id,
         amount_due=document.due,
-        corrects_document=document.corrects_id,
+        corrects_document=document.corrects_id or corrected,
         replaces=document.replaces_id,
         seal=SealShown.model_validate(seal, from_attributes=True) if seal else None,
         **{name: getattr(document, name) for name in _SAME},
@@ -191,8 +219,16 @@ async def read(call: Reading, document_id: str) -> Response:
     """The bytes, in the nature the document has."""
     await call.read(lambda tx: visible.document(tx, call.actor, document_id))
     rendition = await call.parts.renditions.content(document_id)
-    fd = await call.parts.pool.run(call.parts.blobs.open, rendition.sha256)
+    fd = await call.parts.pool.run(_whole, call.parts.blobs, document_id, rendition.sha256)
     return content.response(fd, rendition, call.request.headers)
+
+
+def _whole(store: Blobs, document_id: str, sha256: str) -> int:
+    """A file descriptor of bytes that have their digest; Unavailable: what is damaged is never handed out."""
+    if not blobs.is_whole(store, sha256):
+        log.error("document.blob_damaged", document=document_id, sha256=sha256)
+        raise Unavailable("these bytes cannot be read at the moment; try again")
+    return store.open(sha256)
 
 
 class MomentShown(BaseModel):
