@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .commands import parties, queue, show, tokens
+from .commands import parties, passwords, queue, show, tokens
 from .commands import submit as submitting
 from .commands.options import AsJson, call, config_path, refuse_root, settings
 from .commands.reach import Api, named
@@ -32,6 +32,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(queue.quarantine, name="quarantine")
 app.add_typer(tokens.app, name="token")
 app.add_typer(parties.keys, name="key")
+app.add_typer(passwords.app, name="password")
 app.add_typer(parties.clients, name="client")
 app.add_typer(parties.companies, name="company")
 app.add_typer(parties.contracts, name="contract")
@@ -162,6 +163,22 @@ def submit(
 def status(context: typer.Context, as_json: AsJson = False) -> None:
     """What waits and since when, the certificates, the disk."""
     show.status(call(context, lambda api: api.get("/status")), as_json)
+
+
+@app.command()
+def connections(context: typer.Context, as_json: AsJson = False) -> None:
+    """Who is connected to the drop folders now, from where, with what."""
+    found = call(context, lambda api: api.every("/connections"))
+    columns = {
+        "user": "user",
+        "protocol": "by",
+        "address": "from",
+        "credential": "with",
+        "banner": "client",
+        "started_at": "since",
+        "highest_sequence": "seen up to",
+    }
+    show.table(found, columns, empty="nobody is connected", wants_json=as_json)
 
 
 @app.command()

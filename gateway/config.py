@@ -7,6 +7,7 @@ file from these classes; config/gateway.toml is that text, and a test holds the 
 
 import datetime as dt
 import difflib
+import ipaddress
 import json
 import os
 import tomllib
@@ -35,6 +36,14 @@ def _from_the_files_folder(path: Path) -> Path:
 
 FilePath = Annotated[Path, AfterValidator(_from_the_files_folder)]
 OptionalFilePath = Annotated[FilePath | None, BeforeValidator(lambda value: None if value == "" else value)]  # "": none
+
+
+def _network(value: str) -> str:
+    ipaddress.ip_network(value)
+    return value
+
+
+Network = Annotated[str, AfterValidator(_network)]
 
 
 class Section(BaseModel):
@@ -114,7 +123,7 @@ class HttpSettings(Section):
 
 
 class SftpSettings(Section):
-    """[sftp] The drop folders' SFTP listener."""
+    """[sftp] The drop folders' SFTP listener, and the limits of all their listeners."""
 
     enabled: bool = Field(True, description="Serve drop folders over SFTP.")
     listen: str = Field("127.0.0.1:2022", description="host:port. Port 0: any.")
@@ -128,8 +137,50 @@ class SftpSettings(Section):
     connections: int = Field(2000, gt=0, description="Connections in all.")
     connections_per_client: int = Field(16, gt=0, description="Connections of one client.")
     handles_per_session: int = Field(256, gt=0, description="Files and listings open at once in one session.")
+    failures_per_minute: int = Field(
+        5, gt=0, description="Failed log-ins of one source beyond this are answered later."
+    )
+    ban_after: int = Field(20, gt=1, description="So many, not yet forgotten, shut the source out.")
+    ban_minutes: float = Field(10.0, gt=0, description="For this long.")
+    safe_sources: tuple[Network, ...] = Field(
+        (), description="Networks that are never shut out: 192.0.2.0/24, where many share an address."
+    )
     threads: int = Field(4, gt=0, description="Folder calls that need the database, worked on at once.")
     grace_seconds: int = Field(30, ge=0, description="At a stop, transfers may finish for this long.")
+
+
+class FtpsSettings(Section):
+    """[ftps] The same drop folders over FTP with TLS, by password. Its limits of connections are those of [sftp]."""
+
+    enabled: bool = Field(False, description="Serve drop folders over FTPS; needs a certificate.")
+    listen: str = Field("127.0.0.1:2121", description="host:port for explicit TLS (AUTH TLS). Port 0: any.")
+    listen_implicit: str = Field("", description="host:port for TLS from the first byte; empty: none.")
+    certificate: OptionalFilePath = Field(None, description="PEM file: the server's certificate and its chain.")
+    key: OptionalFilePath = Field(None, description="PEM file with its private key; empty: the certificate's file.")
+    public_address: str = Field("", description="IPv4 address that PASV names, behind a NAT; empty: the own one.")
+    passive_ports: str = Field("", description="first-last of the ports for data connections; empty: any.")
+    session_reuse: Literal["off", "required"] = Field(
+        "off",
+        description="required: a data connection resumes the TLS session of its control connection, or is refused.",
+    )
+    confirm_seconds: float = Field(
+        10.0, gt=0, description="A download counts as read only if the client ends its connection within this time."
+    )
+
+    @pydantic.field_validator("passive_ports")
+    @classmethod
+    def _range(cls, value: str) -> str:
+        first, _, last = value.partition("-")
+        if value and not (first.isdecimal() and last.isdecimal() and 1024 <= int(first) <= int(last) < 65536):
+            raise ValueError("passive_ports is first-last, from 1024 to 65535: 40000-40099")
+        return value
+
+    @pydantic.field_validator("public_address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value:
+            ipaddress.IPv4Address(value)
+        return value
 
 
 class IntakeSettings(Section):
@@ -264,6 +315,7 @@ class Settings(BaseSettings):
     store: StoreSettings = Field(default_factory=dict, validate_default=True)
     http: HttpSettings = Field(default_factory=dict, validate_default=True)
     sftp: SftpSettings = Field(default_factory=dict, validate_default=True)
+    ftps: FtpsSettings = Field(default_factory=dict, validate_default=True)
     intake: IntakeSettings = Field(default_factory=dict, validate_default=True)
     spool: SpoolSettings = Field(default_factory=dict, validate_default=True)
     seal: SealSettings = Field(default_factory=dict, validate_default=True)

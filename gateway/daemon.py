@@ -37,6 +37,7 @@ from .sealing import process as sealing_process
 from .sealing.renditions import Renditions
 from .sealing.seal import Sealer
 from .servers import httpd
+from .servers.ftpsd import FtpsServer
 from .servers.sftpd import SftpServer
 from .store import migrations, state
 from .store.blobs import Blobs, LocalBlobs
@@ -199,11 +200,15 @@ def _disk_failed(loop: asyncio.AbstractEventLoop) -> None:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a running daemon listens, (host, port), and its first SFTP host key, as `TYPE BASE64`."""
+    """Where a running daemon listens, (host, port), and its first SFTP host key, as `TYPE BASE64`.
+
+    `ftps`: explicit TLS, then implicit, as far as they are set.
+    """
 
     http: tuple[str, int]
     sftp: tuple[str, int] | None
     sftp_host_key: str
+    ftps: tuple[tuple[str, int], ...]
 
 
 class _Daemon:
@@ -237,6 +242,8 @@ class _Daemon:
             self._workers.append(Worker("spool", spool.turn, settings.spool.scan_seconds))
         sftp = SftpServer(settings.sftp, self._folders, core.folder, settings.store.directory)
         self._sftp = sftp if settings.sftp.enabled else None
+        ftps = FtpsServer(settings.ftps, settings.sftp, self._folders, core.folder, sftp.limits, sftp.penalties)
+        self._ftps = ftps if settings.ftps.enabled else None
 
     async def run(self, ready: Callable[[Addresses], None]) -> None:
         """Until stopped."""
@@ -246,7 +253,8 @@ class _Daemon:
         unix = httpd.bind_unix(state.admin_socket(self._core.settings.store))
         http = httpd.HttpServer(app, [tcp, unix])
         sftp = await self._sftp.start() if self._sftp else None
-        addresses = Addresses(tcp.getsockname()[:2], sftp, self._sftp.host_key if self._sftp else "")
+        ftps = await self._ftps.start() if self._ftps else []
+        addresses = Addresses(tcp.getsockname()[:2], sftp, self._sftp.host_key if self._sftp else "", tuple(ftps))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(http.serve(), name="http")
             for worker in self._workers:
@@ -254,7 +262,7 @@ class _Daemon:
             tasks.create_task(self._watchdog(), name="watchdog")
             tasks.create_task(self._start_processes(), name="processes")
             gc.freeze()  # what was loaded stays: collections need not walk it
-            logger.info("daemon.ready", http=addresses.http, sftp=addresses.sftp)
+            logger.info("daemon.ready", http=addresses.http, sftp=addresses.sftp, ftps=addresses.ftps)
             notify.notify("READY=1")
             ready(addresses)
             await self._stop.wait()
@@ -280,11 +288,15 @@ class _Daemon:
         waits: list[Awaitable[None]] = []
         if self._sftp is not None:
             waits.append(self._sftp.drain(grace))
+        if self._ftps is not None:
+            waits.append(self._ftps.drain(grace))
         if self._mail is not None:
             waits.append(self._mail.drain(grace))
         await asyncio.gather(*waits)
         if self._sftp is not None:
             await self._sftp.close()
+        if self._ftps is not None:
+            await self._ftps.close()
 
     async def _look_at_the_disk(self) -> int:
         await self._core.work.run(self._core.reserve.look)

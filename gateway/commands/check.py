@@ -114,8 +114,13 @@ def _listeners(settings: Settings) -> Iterator[Finding]:
     yield from _listener("[http.listen]", settings.http.listen, loopback_only=True, free=free)
     if settings.sftp.enabled:
         yield from _listener("[sftp.listen]", settings.sftp.listen, loopback_only=False, free=free)
-        yield from _collision(settings)
         yield from _host_keys(settings)
+    if settings.ftps.enabled:
+        yield from _listener("[ftps.listen]", settings.ftps.listen, loopback_only=False, free=free)
+        if settings.ftps.listen_implicit:
+            where = "[ftps.listen_implicit]"
+            yield from _listener(where, settings.ftps.listen_implicit, loopback_only=False, free=free)
+    yield from _collisions(settings)
 
 
 def _host_keys(settings: Settings) -> Iterator[Finding]:
@@ -126,15 +131,23 @@ def _host_keys(settings: Settings) -> Iterator[Finding]:
             yield from said("[sftp.host_keys]", lambda path=path: host_keys([path], path.parent))  # type: ignore[misc]
 
 
-def _collision(settings: Settings) -> Iterator[Finding]:
+def _collisions(settings: Settings) -> Iterator[Finding]:
     """Each port was found free: together they may still be one."""
-    try:
-        ours = [httpd.resolve(one.listen, "")[1] for one in (settings.http, settings.sftp)]
-    except GatewayError:
-        return
-    (host, port), (other, same) = ours[0][:2], ours[1][:2]
-    if port == same != 0 and (host == other or ipaddress.ip_address(other).is_unspecified):
-        yield Finding(ERROR, "[sftp.listen]", f"{settings.sftp.listen} takes the port of [http.listen]: name another")
+    sftp, ftps = settings.sftp, settings.ftps
+    wanted = [("[http.listen]", settings.http.listen)]
+    wanted += [("[sftp.listen]", sftp.listen)] if sftp.enabled else []
+    wanted += [("[ftps.listen]", ftps.listen), ("[ftps.listen_implicit]", ftps.listen_implicit)] if ftps.enabled else []
+    taken: list[tuple[str, str, int]] = []
+    for where, listen in wanted:
+        try:
+            host, port = httpd.resolve(listen, where)[1][:2]
+        except GatewayError:
+            continue  # said already, or empty
+        for of, other, same in taken:
+            either_is_any = ipaddress.ip_address(host).is_unspecified or ipaddress.ip_address(other).is_unspecified
+            if port == same != 0 and (host == other or either_is_any):
+                yield Finding(ERROR, where, f"{listen} takes the port of {of}: name another")
+        taken.append((where, str(host), int(port)))
 
 
 def _listener(where: str, listen: str, *, loopback_only: bool, free: bool) -> Iterator[Finding]:
@@ -167,6 +180,7 @@ _PARTS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _database,
     check_keys.seal,
     check_keys.mail,
+    check_keys.ftps,
     _listeners,
     _spool,
 )

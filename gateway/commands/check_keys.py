@@ -1,4 +1,4 @@
-"""What `gateway check` asks of the seal and of the mail: keys, certificates, roots, the relay, the bounces' secret."""
+"""What `gateway check` asks of keys: the seal's, the mail's with its relay and secret, the FTPS listeners'."""
 
 import ipaddress
 import socket
@@ -13,6 +13,7 @@ from ..errors import ConfigError, GatewayError
 from ..keys.load import SigningKey, load_pkcs12, read_private
 from ..keys.trust import Trust, load_certificates
 from ..mail import smime
+from ..servers.ftps_tls import Identity
 from .findings import ERROR, WARNING, Finding, failed, said
 
 EXPIRY_DAYS = 60
@@ -58,6 +59,23 @@ def mail(settings: Settings) -> Iterator[Finding]:
             yield from _domain(f"[mail.{key}]", domain)
     yield from _verp(settings)
     yield from _relay(settings)
+
+
+def ftps(settings: Settings) -> Iterator[Finding]:
+    """[ftps]"""
+    if not settings.ftps.enabled:
+        return
+    where = "[ftps.certificate]"
+    try:
+        identity = Identity.load(settings.ftps.certificate, settings.ftps.key)
+    except GatewayError as error:
+        yield failed(where, error)
+        return
+    until = identity.certificate.not_valid_after_utc
+    if until <= clock.now():
+        yield Finding(ERROR, where, f"it expired on {until:%Y-%m-%d}: clients refuse to connect")
+    elif (days := (until - clock.now()).days) < EXPIRY_DAYS:
+        yield Finding(WARNING, where, f"it expires in {days} days, on {until:%Y-%m-%d}")
 
 
 def _domain(where: str, domain: str) -> Iterator[Finding]:

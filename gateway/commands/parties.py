@@ -24,7 +24,7 @@ keys = typer.Typer(no_args_is_help=True, help="SSH keys that open a client's dro
 Client = Annotated[str, typer.Argument(help="Id or name of the client.")]
 
 
-async def _id(api: Api, client: str) -> str:
+async def client_id(api: Api, client: str) -> str:
     """The id of a client; NotFound, and Conflict when several have the name."""
     if client.startswith("cli_"):
         return named(client)
@@ -66,7 +66,7 @@ def add_company(context: typer.Context, siren: str, name: str, client: Client, a
     """A company of a client."""
 
     async def act(api: Api) -> Any:
-        return await api.post("/companies", {"siren": siren, "name": name, "client": await _id(api, client)})
+        return await api.post("/companies", {"siren": siren, "name": name, "client": await client_id(api, client)})
 
     show.thing(call(context, act), as_json)
 
@@ -130,7 +130,12 @@ def subscribe(
         raise typer.BadParameter("name contracts, or give --all")
 
     async def act(api: Api) -> Any:
-        body = {"client": await _id(api, client), "from": from_day, "include_future": include_future, "reason": reason}
+        body = {
+            "client": await client_id(api, client),
+            "from": from_day,
+            "include_future": include_future,
+            "reason": reason,
+        }
         return await api.post("/subscriptions", body | ({"all": True} if every else {"contracts": numbers}))
 
     _items(call(context, act)["items"], as_json)
@@ -147,7 +152,7 @@ def list_subscriptions(context: typer.Context, client: Client, limit: Limit = 10
     """Subscriptions of a client."""
 
     async def act(api: Api) -> Any:
-        return await api.every("/subscriptions", limit, client=await _id(api, client))
+        return await api.every("/subscriptions", limit, client=await client_id(api, client))
 
     columns = {"id": "id", "contract": "contract", "from": "from", "to": "to", "scope": "scope", "created_by": "by"}
     show.table(call(context, act), columns, empty="nothing is subscribed", wants_json=as_json)
@@ -171,7 +176,7 @@ def show_settings(context: typer.Context, client: Client, as_json: AsJson = Fals
     """The settings in force."""
 
     async def act(api: Api) -> Any:
-        return await api.get(f"/clients/{await _id(api, client)}/delivery-settings")
+        return await api.get(f"/clients/{await client_id(api, client)}/delivery-settings")
 
     show.thing(call(context, act), as_json)
 
@@ -193,7 +198,24 @@ def set_settings(
 
     async def act(api: Api) -> Any:
         body = {"email": {"enabled": bool(email), "addresses": email or []}, "folder": by_folder}
-        return await api.put(f"/clients/{await _id(api, client)}/delivery-settings", body)
+        return await api.put(f"/clients/{await client_id(api, client)}/delivery-settings", body)
+
+    show.thing(call(context, act), as_json)
+
+
+@delivery_settings.command("networks")
+def set_networks(
+    context: typer.Context,
+    client: Client,
+    networks: Annotated[list[str] | None, typer.Argument(help="As 192.0.2.0/24; none: from everywhere.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """From where a client may log in to its first drop folder; sessions that are open stay."""
+
+    async def act(api: Api) -> Any:
+        path = f"/clients/{await client_id(api, client)}/folders"
+        first = (await api.every(path))[0]
+        return await api.put(f"{path}/{first['id']}/networks", {"networks": networks or None})
 
     show.thing(call(context, act), as_json)
 
@@ -212,7 +234,7 @@ def add_key(
 
     async def act(api: Api) -> Any:
         body = {"public_key": public_key.strip(), "label": label or file.stem}
-        return await api.post(f"/clients/{await _id(api, client)}/keys", body)
+        return await api.post(f"/clients/{await client_id(api, client)}/keys", body)
 
     show.thing(call(context, act), as_json)
 
@@ -222,7 +244,7 @@ def list_keys(context: typer.Context, client: Client, as_json: AsJson = False) -
     """A client's keys, revoked ones too."""
 
     async def act(api: Api) -> Any:
-        return await api.every(f"/clients/{await _id(api, client)}/keys")
+        return await api.every(f"/clients/{await client_id(api, client)}/keys")
 
     columns = {
         "id": "id",
@@ -242,7 +264,7 @@ def revoke_key(
     """Refuse a key from now on; its sessions end within a minute."""
 
     async def act(api: Api) -> Any:
-        return await api.delete(f"/clients/{await _id(api, client)}/keys/{named(key)}")
+        return await api.delete(f"/clients/{await client_id(api, client)}/keys/{named(key)}")
 
     call(context, act)
     print(f"{key} is revoked")

@@ -101,7 +101,7 @@ class _Demo:
             base_url=f"{url}/api/v1", headers=headers, timeout=PATIENCE_SECONDS, trust_env=False
         ) as api:
             clients = await world.declare(api, self._world, addresses.sftp, addresses.sftp_host_key)
-            path = world.write_demo_json(self._world, url, secret, addresses.sftp_host_key, clients)
+            path = world.write_demo_json(self._world, url, secret, addresses, clients)
             self._out.print(f"serving: {path}")
             handed = await self._hand_in(api)
             arrivals = await Check(self._world, api, clients, mailbox, self._pool).all(handed)
@@ -109,7 +109,8 @@ class _Demo:
         verified = all(arrival.ok for arrival in arrivals)
         self._out.print("everything verified" if verified else "[red]something did not verify[/red]")
         if not self._once:
-            self._out.print(_to_try(self._world, url, clients, handed[0].facts.number, self._left_root), soft_wrap=True)
+            lines = _to_try(self._world, url, addresses, clients, handed[0].facts.number, self._left_root)
+            self._out.print(lines, soft_wrap=True)
         return verified
 
     async def _hand_in(self, api: httpx.AsyncClient) -> list[Handed]:
@@ -158,8 +159,12 @@ class _Demo:
         os.rename(unfinished, self._world.spool / "new" / unfinished.name)
 
 
-def _to_try(of: World, url: str, clients: list[Client], number: str, left_root: bool) -> str:
+def _to_try(
+    of: World, url: str, addresses: daemon.Addresses, clients: list[Client], number: str, left_root: bool
+) -> str:
     account = clients[0].account
+    ftps = f"ftp://localhost:{addresses.ftps[0][1]}/inbox/"
+    roots, password = shlex.quote(str(of.authority.root)), shlex.quote(str(of.password(account.user)))
     known = of.directory / "known_hosts"
     known.write_text(account.known_hosts)
     # Root is refused where nobody's daemon runs; whoever called sudo owns the directory.
@@ -172,6 +177,7 @@ def _to_try(of: World, url: str, clients: list[Client], number: str, left_root: 
             "",
             "Still serving; Ctrl-C ends it. To try by hand, in another terminal:",
             f"  sftp -P {account.port} -i {key} -o UserKnownHostsFile={hosts} {account.user}@{account.host}",
+            f'  curl --ssl-reqd --cacert {roots} -u "{account.user}:$(cat {password})" {ftps}',
             f"  ls {shlex.quote(str(of.mailbox / 'new'))}",
             f"  cp {invoice} {unfinished}/ && mv {unfinished}/{of.invoice.name} {new}/",
             f"  alias gw={shlex.quote(command)}",

@@ -16,8 +16,10 @@ from typing import Any
 import asyncssh
 import httpx
 
+from .. import daemon
 from ..domain.parties import ContractType
 from ..errors import ConfigError, GatewayError
+from ..keys import passwords
 from ..store import state
 from .authority import Authority
 from .invoices import CONTRACTS, DISTRIBUTOR, Company
@@ -81,6 +83,10 @@ class World:
         """A client's SSH key."""
         return self.directory / "clients" / user / "id_ed25519"
 
+    def password(self, user: str) -> Path:
+        """The file with a client's password for FTPS."""
+        return self.directory / "clients" / user / "password"
+
 
 def make(directory: Path, relay: str | None) -> World:
     """Make the world, or find the one that is there; its settings are written anew when the relay changed."""
@@ -100,19 +106,19 @@ def make(directory: Path, relay: str | None) -> World:
     _write_settings(world, secret, ports)
     for user in _USERS.values():
         _make_key(world.private_key(user))
+        if not world.password(user).exists():
+            _write_private(world.password(user), passwords.make().encode())
     return world
 
 
 def _ports(directory: Path) -> dict[str, int]:
     """Free ports, chosen once: a restart listens where it did before."""
     path = directory / "ports.json"
-    if path.exists():
-        ports: dict[str, int] = json.loads(path.read_text())
-        return ports
+    ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
     with contextlib.ExitStack() as stack:
-        names = ("http", "sftp", "mailbox")
-        servers = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in names}
-        ports = {name: server.getsockname()[1] for name, server in servers.items()}
+        missing = [name for name in ("http", "sftp", "ftps", "ftps_implicit", "mailbox") if name not in ports]
+        servers = {name: stack.enter_context(socket.create_server(("127.0.0.1", 0))) for name in missing}
+        ports |= {name: server.getsockname()[1] for name, server in servers.items()}
     path.write_text(json.dumps(ports))
     return ports
 
@@ -126,6 +132,13 @@ def _write_settings(world: World, secret: Path, ports: dict[str, int]) -> None:
         "store": {"directory": str(world.directory / "state"), "reserve_megabytes": 0},
         "http": {"listen": f"127.0.0.1:{ports['http']}"},
         "sftp": {"listen": f"127.0.0.1:{ports['sftp']}"},
+        "ftps": {
+            "enabled": True,
+            "listen": f"127.0.0.1:{ports['ftps']}",
+            "listen_implicit": f"127.0.0.1:{ports['ftps_implicit']}",
+            "certificate": str(authority.tls_certificate),
+            "key": str(authority.tls_key),
+        },
         "spool": {"directory": str(world.spool), "scan_seconds": 1},
         "seal": {
             "certificate": str(seal.pkcs12),
@@ -220,7 +233,14 @@ async def declare(api: httpx.AsyncClient, world: World, sftp: tuple[str, int], h
         contracts = tuple(contract.number for of, contract in CONTRACTS if of == company)
         clients.append(Client(made["id"], company, user, account, contracts))
         await _settle(api, clients[-1])
+        await _let_password_in(api, made["id"], world.password(user).read_text())
     return clients
+
+
+async def _let_password_in(api: httpx.AsyncClient, client_id: str, password: str) -> None:
+    path = f"/clients/{client_id}/passwords"
+    if not (await call(api, "GET", path))["items"]:
+        await call(api, "POST", path, json={"label": "demo", "password": password})
 
 
 async def _settle(api: httpx.AsyncClient, client: Client) -> None:
@@ -241,9 +261,10 @@ async def _settle(api: httpx.AsyncClient, client: Client) -> None:
     await call(api, "PUT", path, json=settings, headers=headers)
 
 
-def write_demo_json(world: World, url: str, secret: str, host_key: str, clients: list[Client]) -> Path:
+def write_demo_json(world: World, url: str, secret: str, addresses: daemon.Addresses, clients: list[Client]) -> Path:
     """`demo.json`, for anyone's scripts: written whole or not at all."""
     sftp = clients[0].account
+    (host, port), (_, implicit_port) = addresses.ftps
     content = {
         "pid": os.getpid(),
         "config": str(world.config),
@@ -252,13 +273,15 @@ def write_demo_json(world: World, url: str, secret: str, host_key: str, clients:
         "spool": str(world.spool),
         "relay": str(world.relay),
         "api": {"url": url, "token": secret},
-        "sftp": {"host": sftp.host, "port": sftp.port, "host_key": host_key},
+        "sftp": {"host": sftp.host, "port": sftp.port, "host_key": addresses.sftp_host_key},
+        "ftps": {"host": host, "port": port, "implicit_port": implicit_port},
         "clients": [
             {
                 "name": client.company.name,
                 "siren": client.company.siren,
                 "user": client.user,
                 "private_key": str(client.account.private_key),
+                "password": world.password(client.user).read_text(),
                 "contracts": list(client.contracts),
             }
             for client in clients

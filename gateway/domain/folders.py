@@ -36,6 +36,9 @@ class Folder(SQLModel, table=True):
     last_sequence: int = Field(default=0, sa_type=sa.BigInteger)
     last_mtime: int = Field(default=0, sa_type=sa.BigInteger, description="Unix seconds")
     version: int = Field(default=0, sa_type=sa.BigInteger, description="Counts whatever changes a listing")
+    networks: list[str] | None = Field(
+        default=None, sa_type=JSON, description="Where its client may come from: 192.0.2.0/24; None: from everywhere"
+    )
     disabled_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
     created_at: dt.datetime = Field(sa_type=UTCDateTime)
 
@@ -63,6 +66,21 @@ class SshKey(SQLModel, table=True):
     revoked_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
     last_used_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
     __table_args__ = (sa.UniqueConstraint("folder_id", "fingerprint"),)
+
+
+class FolderPassword(SQLModel, table=True):
+    """A password that opens a folder, for clients that have no keys. Only its argon2id hash is kept."""
+
+    __tablename__ = "folder_password"
+    id: str = Field(default_factory=new_id("fpw"), primary_key=True)
+    folder_id: str = Field(foreign_key="folder.id", index=True)
+    label: str = Field(max_length=100)
+    hash: str = Field(max_length=200, description="argon2id, as PHC string")
+    created_by: str = Field(max_length=64)
+    created_at: dt.datetime = Field(sa_type=UTCDateTime)
+    expires_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    revoked_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    last_used_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
 
 
 class Entry(SQLModel, table=True):
@@ -142,6 +160,7 @@ class FolderSession(SQLModel, table=True):
     folder_id: str = Field(foreign_key="folder.id", index=True)
     protocol: str = Field(max_length=10)
     key_id: str | None = Field(default=None, foreign_key="ssh_key.id")
+    password_id: str | None = Field(default=None, max_length=40, description="folder_password, where no key was used")
     address_id: str | None = Field(default=None, max_length=40, description="personal_value of the source address")
     banner: str = Field(default="", max_length=255, description="What the client calls itself")
     algorithms: str = Field(default="", max_length=300)

@@ -141,7 +141,11 @@ def _moments(
             clock.day_of(record.at, zone),
             record.event,
             record.subject,
-            sentence(record.event, _facts(body["facts"], known) | {"where": places.of(record.subject)}),
+            sentence(
+                record.event,
+                _facts(body["facts"], known)
+                | {"where": places.of(record.subject), "credential": _credential(body["facts"])},
+            ),
         )
         for record, body in zip(records, bodies, strict=True)
     ]
@@ -158,6 +162,11 @@ def _actors(tx: Transaction, bodies: list[dict[str, Any]]) -> dict[str, str]:
     ids = {str(body["facts"].get("actor")) for body in bodies}
     tokens = tx.exec(select(ApiToken).where(col(ApiToken.id).in_(ids))).all()
     return {token.id: f"token {token.name}" for token in tokens}
+
+
+def _credential(facts: Mapping[str, Any]) -> str:
+    """What opened the session that a record is of."""
+    return next((f"{kind} {facts[kind]}" for kind in ("key", "password") if facts.get(kind)), "")
 
 
 def _is_personal(fact: Any) -> bool:

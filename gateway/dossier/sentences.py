@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-ADDED = frozenset({"where"})  # where a delivery goes: "mailbox a@b.example", "folder acme"
+# where a delivery goes: "mailbox a@b.example", "folder acme"; what opened a session: "key SHA256:…", "password fpw_…"
+ADDED = frozenset({"where", "credential"})
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
 _NAME = re.compile(r"\{(\w+)\}|\|(\w+)$")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -59,10 +60,10 @@ SENTENCES = {
     "delivery.expired": "Its time in the inbox of {where} ended without a receipt.",
     "delivery.expired_unread": "Its time in the inbox of {where} ended without a receipt.",
     "delivery.withdrawn": "Taken out of {where}[ by {actor}][: {reason}].",
-    "entry.read": "Read in {where} by key {key} from {address}: {bytes} of {size} bytes[, by now all|fully_read].",
-    "entry.removed": "Deleted in {where} by key {key} from {address}, after a full read.",
-    "entry.removed_unread": "Deleted in {where} by key {key} from {address} before a full read: this is no receipt.",
-    "entry.renamed": "Renamed in {where} by key {key} from {address} to {target}.",
+    "entry.read": "Read in {where} by {credential} from {address}: {bytes} of {size} bytes[, by now all|fully_read].",
+    "entry.removed": "Deleted in {where} by {credential} from {address}, after a full read.",
+    "entry.removed_unread": "Deleted in {where} by {credential} from {address} before a full read: this is no receipt.",
+    "entry.renamed": "Renamed in {where} by {credential} from {address} to {target}.",
     "entry.returned": "Renamed and not read in full for too long: back in {where} as {name}.",
     "entry.expired": "The file {name} left the inbox of {where}: nobody had received it in time; the archive keeps it.",
     "entry.received": "The file {name} in {where} counts as received: {how}[ by {actor}].",
@@ -86,11 +87,14 @@ SENTENCES = {
     "settings.changed": "{actor} changed how documents are delivered.",
     "folder.created": "{actor} made the drop folder {user_name}, formats {formats}, receipt by {receipt_mode}.",
     "folder.changed": "{actor} changed the drop folder: formats {formats}, receipt by {receipt_mode}.",
+    "folder.networks_changed": "{actor} changed from where the folder's client may come[: {networks}].",
     "key.added": "{actor} let the key {fingerprint} open the folder[, until {expires_at}].",
     "key.revoked": "{actor} revoked the key {fingerprint}.",
-    "session.cut_off": "A session by {protocol} with key {key}[ from {address}] was cut off: the gateway's process "
+    "password.added": "{actor} let a new password open the folder[, until {expires_at}].",
+    "password.revoked": "{actor} revoked the password.",
+    "session.cut_off": "A session by {protocol} with {credential}[ from {address}] was cut off: the gateway's process "
     "ended. It saw numbers up to {highest_sequence}.",
-    "session.ended": "A session by {protocol} with key {key} from {address} ended; it saw numbers up to "
+    "session.ended": "A session by {protocol} with {credential} from {address} ended; it saw numbers up to "
     "{highest_sequence}.",
     "token.created": "{actor} made the token {name} with scope {scope}[, until {expires_at}].",
     "token.revoked": "{actor} revoked the token.",

@@ -9,6 +9,8 @@ import structlog
 
 from .. import clock
 from ..config import FolderSettings
+from ..errors import Denied
+from ..keys.passwords import Passwords
 from ..store.blobs import Blobs
 from ..store.database import Database
 from . import entries, retention, sessions
@@ -28,17 +30,33 @@ class DropFolders:
         self._db = db
         self._settings = settings
         self._content = Content(blobs)
+        self._passwords = Passwords()
         self._indexes: WeakValueDictionary[str, Index] = WeakValueDictionary()  # one a folder, while anybody is there
         self._kept: dict[str, tuple[Index, float]] = {}  # and for a while after, with the time of the last visit
         self._lock = threading.Lock()
 
-    def log_in(self, user_name: str, fingerprint: str) -> Login:
+    def log_in(self, user_name: str, fingerprint: str, address: str) -> Login:
         """See sessions.log_in."""
-        return self._db.read(lambda tx: sessions.log_in(tx, user_name, fingerprint))
+        return self._db.read(lambda tx: sessions.log_in(tx, user_name, fingerprint, address))
 
-    def no_longer_allowed(self, key_ids: Collection[str]) -> dict[str, str]:
-        """Of the keys of open sessions, those that were revoked, expired or disabled since, with the reason."""
-        return self._db.read(lambda tx: sessions.no_longer_allowed(tx, key_ids)) if key_ids else {}
+    def log_in_with_password(self, user_name: str, password: str, address: str) -> Login:
+        """The folder of that name, if this password may enter it now from there; Denied, with the reason as its code.
+
+        Blocks for as long as argon2 takes. Unavailable: too many log-ins at once.
+        """
+        try:
+            candidates = self._db.read(lambda tx: sessions.passwords_of(tx, user_name, address))
+        except Denied:
+            self._passwords.match([], password)
+            raise
+        matching = self._passwords.match([candidate.hash for candidate in candidates], password)
+        return sessions.admitted(candidates, matching)
+
+    def no_longer_allowed(self, credential_ids: Collection[str]) -> dict[str, str]:
+        """Of the keys and passwords of open sessions, those revoked, expired or disabled since, with the reason."""
+        if not credential_ids:
+            return {}
+        return self._db.read(lambda tx: sessions.no_longer_allowed(tx, credential_ids))
 
     def take_over(self) -> None:
         """End the sessions that a killed process left open; for the only daemon of a database, at its start."""

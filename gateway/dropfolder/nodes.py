@@ -61,6 +61,7 @@ class Reading:
         self.ranges: ranges.Ranges = []
         self._fd = fd
         self._last = (0, 0)
+        self._given = 0
         self._began = clock.monotonic()
 
     def read(self, offset: int, size: int) -> bytes:
@@ -71,6 +72,7 @@ class Reading:
             log.error("entry.unreadable", entry=self.item.id, sha256=self.item.sha256, cause=str(error))
             raise Unavailable("these bytes cannot be read at the moment; try again") from error
         if data:
+            self._given += len(data)
             self._last = (offset, offset + len(data))
             ranges.add(self.ranges, *self._last)
         return data
@@ -78,7 +80,12 @@ class Reading:
     def outcome(self, *, is_clean: bool) -> receipts.Read:
         """What was given out. What a lost connection had under way does not count: did it arrive?"""
         sure = self.ranges if is_clean else ranges.without(self.ranges, *self._last)
-        return receipts.Read(self.item, sure, is_clean, round((clock.monotonic() - self._began) * 1000))
+        duration = round((clock.monotonic() - self._began) * 1000)
+        return receipts.Read(self.item, sure, is_clean, duration, self._given)
+
+    def forget(self) -> None:
+        """Nothing is known of what arrived: FTP has no word for it, and a connection that was cut tells too little."""
+        self.ranges = []
 
     def release(self) -> None:
         """Let go of the bytes."""

@@ -69,6 +69,7 @@ class Read:
     ranges: ranges.Ranges
     is_clean: bool  # closed by the client, not by the loss of its connection
     duration_ms: int
+    sent: int = 0  # bytes given out; more than `ranges` hold where it is not known what arrived
 
 
 def is_receipt(mode: ReceiptMode, *, area: str, fully_read: bool, out_of_place: bool) -> bool:
@@ -133,6 +134,7 @@ def _read_fact(row: Any, who: dict[str, Any], read: Read) -> Fact:
         "sequence": row.sequence,
         "sha256": row.sha256,
         "bytes": ranges.total(read.ranges),
+        "sent": read.sent,
         "ranges": sorted(longest),
         "size": row.size,
         "closed_cleanly": read.is_clean,

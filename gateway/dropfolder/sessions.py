@@ -1,12 +1,13 @@
 """Who may enter a drop folder, and the row that says who was here.
 
 A refused log-in raises Denied with a code that says why (unknown_user, unknown_key, key_expired, key_revoked,
-folder_disabled, client_disabled, user_name_format). The code is for the log; the client is told nothing, and an
-unknown name costs the same look-up as a known one.
+wrong_password, password_expired, password_revoked, folder_disabled, client_disabled, user_name_format, address). The
+code is for the log; the client is told nothing, and an unknown name costs the same look-up as a known one.
 """
 
 import datetime as dt
-from collections.abc import Collection
+import ipaddress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,19 +24,32 @@ from ..store.database import Transaction
 CLIENT = metadata.tables["client"]
 FOLDER = metadata.tables["folder"]
 KEY = metadata.tables["ssh_key"]
+PASSWORD = metadata.tables["folder_password"]
 SESSION = metadata.tables["folder_session"]
 PERSONAL = metadata.tables["personal_value"]
+_PASSWORDS = 5  # the newest of a folder: who still uses an older one is told nothing else than who guesses
 
 
 @dataclass(frozen=True)
 class Login:
-    """A key that may enter a folder."""
+    """A key, or a password, that may enter a folder."""
 
     folder_id: str
     client_id: str
     user_name: str
-    key_id: str
-    fingerprint: str  # SHA256:…
+    key_id: str | None
+    fingerprint: str | None  # of the key, SHA256:…
+    password_id: str | None = None
+
+    @property
+    def credential_id(self) -> str:
+        """Of the key or the password."""
+        return self.key_id or self.password_id or ""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """How a record and the log name the credential."""
+        return {"key": self.fingerprint} if self.fingerprint else {"password": self.credential_id}
 
 
 @dataclass(frozen=True)
@@ -50,8 +64,8 @@ class Session:
     algorithms: str
 
 
-def log_in(tx: Transaction, user_name: str, fingerprint: str) -> Login:
-    """The folder of that name, if this key may enter it now. Denied, with the reason as its code."""
+def log_in(tx: Transaction, user_name: str, fingerprint: str, address: str) -> Login:
+    """The folder of that name, if this key may enter it now from there. Denied, with the reason as its code."""
     try:
         identifiers.user_name(user_name)
     except Refused:
@@ -59,7 +73,7 @@ def log_in(tx: Transaction, user_name: str, fingerprint: str) -> Login:
     row = tx.execute(
         sa.select(
             FOLDER.c.id, FOLDER.c.client_id, FOLDER.c.disabled_at, CLIENT.c.disabled_at.label("client_disabled_at"),
-            KEY.c.id.label("key_id"), KEY.c.revoked_at, KEY.c.expires_at,
+            FOLDER.c.networks, KEY.c.id.label("key_id"), KEY.c.revoked_at, KEY.c.expires_at,
         )
         .join(CLIENT, CLIENT.c.id == FOLDER.c.client_id)
         .outerjoin(KEY, sa.and_(KEY.c.folder_id == FOLDER.c.id, KEY.c.fingerprint == fingerprint))
@@ -69,16 +83,83 @@ def log_in(tx: Transaction, user_name: str, fingerprint: str) -> Login:
         raise _denied("unknown_user")
     if row.key_id is None:
         raise _denied("unknown_key")
-    if reason := _obstacle(row, database.now(tx)):
+    if reason := _obstacle(row, database.now(tx)) or _elsewhere(row.networks, address):
         raise _denied(reason)
     return Login(row.id, row.client_id, user_name, row.key_id, fingerprint)
 
 
-def _obstacle(row: Any, now: dt.datetime) -> str:
+def _elsewhere(networks: Sequence[str] | None, address: str) -> str:
+    """The obstacle that an address is none of the folder's; empty when it is, or may be any."""
+    if networks is None:
+        return ""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return "address"
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return "" if any((mapped or parsed) in ipaddress.ip_network(one) for one in networks) else "address"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A password of a folder, and what it would open. `obstacle`: why it would not; empty: nothing is in its way."""
+
+    login: Login
+    hash: str
+    obstacle: str
+
+
+def passwords_of(tx: Transaction, user_name: str, address: str) -> list[Candidate]:
+    """The passwords of the folder of that name, revoked and expired ones too; Denied (unknown_user, user_name_format).
+
+    None for a folder that has none. `address`: where the client comes from.
+    """
+    try:
+        identifiers.user_name(user_name)
+    except Refused:
+        raise _denied("user_name_format") from None
+    rows = tx.execute(
+        sa.select(
+            FOLDER.c.id, FOLDER.c.client_id, FOLDER.c.disabled_at, CLIENT.c.disabled_at.label("client_disabled_at"),
+            PASSWORD.c.id.label("password_id"), PASSWORD.c.hash, PASSWORD.c.revoked_at, PASSWORD.c.expires_at,
+            FOLDER.c.networks,
+        )
+        .join(CLIENT, CLIENT.c.id == FOLDER.c.client_id)
+        .outerjoin(PASSWORD, PASSWORD.c.folder_id == FOLDER.c.id)
+        .where(FOLDER.c.user_name == user_name)
+        .order_by(PASSWORD.c.id.desc())
+        .limit(_PASSWORDS)
+    ).all()  # fmt: skip
+    if not rows:
+        raise _denied("unknown_user")
+    now = database.now(tx)
+    return [
+        Candidate(
+            _login(row, user_name), row.hash, _obstacle(row, now, "password") or _elsewhere(row.networks, address)
+        )
+        for row in rows
+        if row.password_id is not None
+    ]
+
+
+def _login(row: Any, user_name: str) -> Login:
+    return Login(row.id, row.client_id, user_name, None, None, row.password_id)
+
+
+def admitted(candidates: Sequence[Candidate], matching: int | None) -> Login:
+    """What the candidate that matches the password opens. Denied, with the reason as its code."""
+    if matching is None:
+        raise _denied("wrong_password")
+    if reason := candidates[matching].obstacle:
+        raise _denied(reason)
+    return candidates[matching].login
+
+
+def _obstacle(row: Any, now: dt.datetime, credential: str = "key") -> str:
     if row.revoked_at is not None:
-        return "key_revoked"
+        return f"{credential}_revoked"
     if row.expires_at is not None and row.expires_at <= now:
-        return "key_expired"
+        return f"{credential}_expired"
     if row.disabled_at is not None:
         return "folder_disabled"
     return "client_disabled" if row.client_disabled_at is not None else ""
@@ -88,20 +169,22 @@ def _denied(code: str) -> Denied:
     return Denied("log-in refused", code=code)
 
 
-def no_longer_allowed(tx: Transaction, key_ids: Collection[str]) -> dict[str, str]:
-    """Of these keys, those that may not be used any more, with the reason."""
+def no_longer_allowed(tx: Transaction, credential_ids: Collection[str]) -> dict[str, str]:
+    """Of these keys and passwords, those that may not be used any more, with the reason."""
     now = database.now(tx)
-    rows = tx.execute(
-        sa.select(
-            KEY.c.id, KEY.c.revoked_at, KEY.c.expires_at, FOLDER.c.disabled_at,
-            CLIENT.c.disabled_at.label("client_disabled_at"),
-        )
-        .join(FOLDER, FOLDER.c.id == KEY.c.folder_id)
-        .join(CLIENT, CLIENT.c.id == FOLDER.c.client_id)
-        .where(KEY.c.id.in_(key_ids))
-    ).all()  # fmt: skip
-    obstacles = {row.id: _obstacle(row, now) for row in rows}
-    return {key_id: obstacles.get(key_id, "unknown_key") for key_id in key_ids if obstacles.get(key_id, "?")}
+    obstacles: dict[str, str] = {}
+    for table, credential in ((KEY, "key"), (PASSWORD, "password")):
+        rows = tx.execute(
+            sa.select(
+                table.c.id, table.c.revoked_at, table.c.expires_at, FOLDER.c.disabled_at,
+                CLIENT.c.disabled_at.label("client_disabled_at"),
+            )
+            .join(FOLDER, FOLDER.c.id == table.c.folder_id)
+            .join(CLIENT, CLIENT.c.id == FOLDER.c.client_id)
+            .where(table.c.id.in_(credential_ids))
+        ).all()  # fmt: skip
+        obstacles |= {row.id: _obstacle(row, now, credential) for row in rows}
+    return {one: obstacles.get(one, "unknown_credential") for one in credential_ids if obstacles.get(one, "?")}
 
 
 def begin(tx: Transaction, session: Session) -> dict[str, Any]:
@@ -114,14 +197,16 @@ def begin(tx: Transaction, session: Session) -> dict[str, Any]:
             folder_id=session.login.folder_id,
             protocol=session.protocol,
             key_id=session.login.key_id,
+            password_id=session.login.password_id,
             address_id=address["id"],
             banner=session.banner[:255],
             algorithms=session.algorithms[:300],
             started_at=now,
         )
     )
-    tx.execute(sa.update(KEY).where(KEY.c.id == session.login.key_id).values(last_used_at=now))
-    return {"session": session.id, "key": session.login.fingerprint, "address": address}
+    table = KEY if session.login.key_id else PASSWORD
+    tx.execute(sa.update(table).where(table.c.id == session.login.credential_id).values(last_used_at=now))
+    return {"session": session.id, **session.login.facts, "address": address}
 
 
 def shown(tx: Transaction, session: Session, highest_sequence: int) -> None:
@@ -159,4 +244,5 @@ def end_left_open(tx: Transaction, limit: int = 500) -> int:
 def _left(tx: Transaction, row: Any) -> dict[str, Any]:
     facts = {name: getattr(row, name) for name in ("protocol", "banner", "algorithms", "highest_sequence")}
     address = evidence.personal(tx, "address", row.value) if row.value else None  # None: erased since
-    return {"session": row.id, "key": row.fingerprint, "address": address, **facts}
+    credential = {"password": row.password_id} if row.password_id else {"key": row.fingerprint}
+    return {"session": row.id, **credential, "address": address, **facts}

@@ -58,7 +58,7 @@ class Visit:
             folder=self._folder_id,
             protocol=self.session.protocol,
             address=self.session.address,
-            key=self.session.login.fingerprint,
+            **self.session.login.facts,
             banner=self.session.banner,
         )
 
@@ -127,6 +127,14 @@ class Visit:
             self._opened.add(item.id)
             self._index.pin(item)
         return reading
+
+    def digest(self, path: str) -> str:
+        """The SHA-256 under which a file was published; NotFound, Conflict for a folder."""
+        item = self._find(path)
+        if item is None:
+            self._directory(path)
+            raise Conflict("this is a folder")
+        return item.sha256
 
     def _find(self, path: str) -> Item | None:
         if paths.is_archive(path):

@@ -4,6 +4,7 @@ A client has one folder from the start, which takes all its contracts; further o
 Refused: a log-in name, format or receipt mode that cannot be. Conflict: a log-in name that is taken.
 """
 
+import ipaddress
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from ..errors import Conflict, Refused
 from ..store import database
 from ..store.database import Transaction
 from .holders import contracts_of
+from .sshkeys import folder_of
 
 FORMATS = ("pdf", "xml")
 
@@ -95,6 +97,33 @@ def change_folder(
         tx.add(folder)
         facts = folder.model_dump(include={"formats", "receipt_mode"})
         evidence.record(tx, "folder.changed", folder.id, actor=actor.id, **facts)
+
+
+def set_networks(
+    tx: Transaction, actor: Actor, client_id: str, folder_id: str, networks: Sequence[str] | None
+) -> Folder:
+    """Let the folder's client come from these networks only, or (None) from everywhere; for log-ins from now on.
+
+    Refused (`network`) for what is none, or for an empty list: it would shut the client out without saying so.
+    """
+    client_for(tx, actor, Permission.KEYS_MANAGE, client_id, hold=True)
+    folder = folder_of(tx, client_id, folder_id)
+    if networks is not None:
+        networks = sorted({_network(one) for one in networks})
+        if not networks:
+            raise Refused("name a network, or null for everywhere", code="network")
+    if folder.networks != networks:
+        folder.networks = None if networks is None else list(networks)
+        tx.add(folder)
+        evidence.record(tx, "folder.networks_changed", folder.id, actor=actor.id, networks=folder.networks)
+    return folder
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text.strip()))
+    except ValueError as error:
+        raise Refused(f"this is no network: {error}", code="network") from None
 
 
 def list_folders(tx: Transaction, actor: Actor, client_id: str) -> list[Folder]:

@@ -95,7 +95,7 @@ def add_key(
     the folder has 20 keys in use.
     """
     client_for(tx, actor, Permission.KEYS_MANAGE, client_id, hold=True)
-    folder = _folder(tx, client_id, folder_id)
+    folder = folder_of(tx, client_id, folder_id)
     key, at = read_public_key(public_key), database.now(tx)
     if not 0 < len(label.strip()) <= 100:
         raise Refused("a key's label has 1 to 100 characters", code="label_format")
@@ -123,7 +123,8 @@ def add_key(
     return row
 
 
-def _folder(tx: Transaction, client_id: str, folder_id: str | None) -> Folder:
+def folder_of(tx: Transaction, client_id: str, folder_id: str | None) -> Folder:
+    """A folder of the client, its first one if none is named; NotFound."""
     rows = select(Folder).where(Folder.client_id == client_id).order_by(col(Folder.id))
     folder = tx.exec(rows if folder_id is None else rows.where(Folder.id == folder_id)).first()
     if folder is None:

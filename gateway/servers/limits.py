@@ -1,10 +1,11 @@
-"""How many connections a listener holds: from one source, before log-in, of one client, in all; how many handles.
+"""How many connections the listeners hold: from one source, before log-in, of one client, in all; how many handles.
 
-One address that opens a thousand idle connections must not shut everyone else out. No I/O, no clock: the listener
-closes what is refused here, and what has not logged in in time.
+One address that opens a thousand idle connections must not shut everyone else out. No I/O, no clock: a listener
+closes what is refused here, and what has not logged in in time. Any thread may ask for a connection's place.
 """
 
 import ipaddress
+import threading
 from collections import Counter
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class Ticket:
 
 
 class ConnectionLimits:
-    """The places of one listener."""
+    """The places of all listeners of the drop folders."""
 
     def __init__(self, *, before_login: int, before_login_per_source: int, total: int, per_client: int) -> None:
         self._before_login = before_login
@@ -29,34 +30,38 @@ class ConnectionLimits:
         self._per_client = per_client
         self._waiting: Counter[str] = Counter()  # connections not yet logged in, by source
         self._clients: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     def enter(self, address: str) -> Ticket:
         """A place for a new connection. Unavailable: none is left, with the limit as its code."""
         source = source_of(address)
-        waiting = self._waiting.total()
-        if waiting + self._clients.total() >= self._total:
-            raise Unavailable("too many connections", code="connections")
-        if waiting >= self._before_login:
-            raise Unavailable("too many connections before log-in", code="connections_before_login")
-        if self._waiting[source] >= self._before_login_per_source:
-            raise Unavailable("too many connections from here", code="connections_before_login_per_source")
-        self._waiting[source] += 1
+        with self._lock:
+            waiting = self._waiting.total()
+            if waiting + self._clients.total() >= self._total:
+                raise Unavailable("too many connections", code="connections")
+            if waiting >= self._before_login:
+                raise Unavailable("too many connections before log-in", code="connections_before_login")
+            if self._waiting[source] >= self._before_login_per_source:
+                raise Unavailable("too many connections from here", code="connections_before_login_per_source")
+            self._waiting[source] += 1
         return Ticket(source)
 
     def log_in(self, ticket: Ticket, client_id: str) -> None:
         """The connection belongs to a client now. Unavailable: that client has all of its places."""
-        if self._clients[client_id] >= self._per_client:
-            raise Unavailable("too many connections of this client", code="connections_per_client")
-        self._drop(self._waiting, ticket.source)
-        self._clients[client_id] += 1
-        ticket.client_id = client_id
+        with self._lock:
+            if self._clients[client_id] >= self._per_client:
+                raise Unavailable("too many connections of this client", code="connections_per_client")
+            self._drop(self._waiting, ticket.source)
+            self._clients[client_id] += 1
+            ticket.client_id = client_id
 
     def leave(self, ticket: Ticket) -> None:
         """The connection is closed."""
-        if ticket.client_id is None:
-            self._drop(self._waiting, ticket.source)
-        else:
-            self._drop(self._clients, ticket.client_id)
+        with self._lock:
+            if ticket.client_id is None:
+                self._drop(self._waiting, ticket.source)
+            else:
+                self._drop(self._clients, ticket.client_id)
 
     @staticmethod
     def _drop(counter: Counter[str], key: str) -> None:

@@ -5,6 +5,7 @@ connection, since a client asks about a key before it signs with it. Why a log-i
 connection; the client is told nothing that it does not know.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ class SftpConnection(asyncssh.SSHServer):
         self._conn = conn
         self._address = str((conn.get_extra_info("peername") or ("",))[0])
         try:
+            self._server.penalties.check(self._address)
             self._ticket = self._server.limits.enter(self._address)
         except Unavailable as error:
             log.warning("connection.refused", address=self._address, limit=error.code)
@@ -69,6 +71,8 @@ class SftpConnection(asyncssh.SSHServer):
         if self._ticket is None:
             return
         self._server.limits.leave(self._ticket)
+        if self._visit is None and self._reasons and self._reasons != ["unavailable"]:
+            self._server.penalties.failed(self._address)  # once a connection: agents try what they hold
         self._server.connections.discard(self)
         self._is_lost = True
         self._channels = {channel for channel in self._channels if channel.is_open}
@@ -128,9 +132,10 @@ class SftpConnection(asyncssh.SSHServer):
 
     async def _look_up(self, user_name: str, fingerprint: str) -> Login | None:
         try:
-            return await self._server.pool.run(self._server.folders.log_in, user_name, fingerprint)
+            return await self._server.pool.run(self._server.folders.log_in, user_name, fingerprint, self._address)
         except Denied as refusal:
             self._reasons.append(f"{refusal.code} {fingerprint}")
+            await asyncio.sleep(self._server.penalties.delay(self._address))
             return None
 
     def auth_completed(self) -> None:

@@ -6,12 +6,12 @@ cannot be taken apart raises Malformed; a packet over MAX_PACKET is skipped with
 
 import stat
 import struct
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
 from ..dropfolder.nodes import Node
+from .long_name import long_name
 
 VERSION = 3
 MAX_PACKET = 256 * 1024  # as OpenSSH
@@ -23,7 +23,6 @@ _ATTRS = struct.Struct(">IQIIIII")
 _ATTRS_FLAGS = 0x1 | 0x2 | 0x4 | 0x8  # size, uid and gid, permissions, times
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
-_HALF_A_YEAR = 183 * 86400
 
 
 class Type(IntEnum):
@@ -188,16 +187,7 @@ def names(nodes: Iterable[Node], now: float) -> bytes:
 
 def _name(node: Node, now: float) -> bytes:
     name = node.name.encode()
-    return string(name) + string(long_name(node, now)) + attrs(node)
-
-
-def long_name(node: Node, now: float) -> bytes:
-    """A line as of `ls -l`, in UTC; the owner is the gateway, never one of the host's."""
-    mode = "drwxr-x---" if node.is_directory else "-r--r-----"
-    at = time.gmtime(node.mtime)
-    form = "%b %d %H:%M" if 0 <= now - node.mtime < _HALF_A_YEAR else "%b %d  %Y"
-    line = f"{mode}    1 gateway  gateway  {node.size:>12d} {time.strftime(form, at)} {node.name}"
-    return line.encode()
+    return string(name) + string(long_name(node, now).encode()) + attrs(node)
 
 
 def path_name(path: str) -> bytes:

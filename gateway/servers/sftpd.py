@@ -21,6 +21,7 @@ from ..errors import ConfigError, GatewayError
 from ..pools import ThreadPool
 from . import ssh_keys
 from .limits import ConnectionLimits, Handles
+from .penalties import Penalties
 from .sftp_connection import SftpConnection
 
 log = structlog.get_logger(__name__)
@@ -47,6 +48,12 @@ class SftpServer:
             before_login_per_source=settings.connections_before_login_per_source,
             total=min(settings.connections, descriptors // 4),
             per_client=settings.connections_per_client,
+        )
+        self.penalties = Penalties(
+            per_minute=settings.failures_per_minute,
+            ban_after=settings.ban_after,
+            ban_minutes=settings.ban_minutes,
+            safe=settings.safe_sources,
         )
         self.is_draining = False
         self.connections: set[SftpConnection] = set()
@@ -125,10 +132,10 @@ class SftpServer:
             if connection.last_request < oldest:
                 log.info("session.idle", user=connection.login.user_name if connection.login else "")
                 connection.disconnect("idle for too long")
-        keys = {c.login.key_id for c in logged_in if c.login is not None}
-        refused = await self.pool.run(self.folders.no_longer_allowed, keys)
+        credentials = {c.login.credential_id for c in logged_in if c.login is not None}
+        refused = await self.pool.run(self.folders.no_longer_allowed, credentials)
         for connection in list(self.connections):
-            if connection.login is not None and (reason := refused.get(connection.login.key_id)):
+            if connection.login is not None and (reason := refused.get(connection.login.credential_id)):
                 log.warning("session.revoked", user=connection.login.user_name, reason=reason)
                 connection.disconnect("this access has ended")
 

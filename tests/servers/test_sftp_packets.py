@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.dropfolder.nodes import Node
 from gateway.servers import sftp_packets as wire
+from gateway.servers.long_name import long_name
 from gateway.servers.sftp_packets import Fields, Malformed, Splitter, Type
 
 bodies = st.lists(st.binary(min_size=1, max_size=40), max_size=8)
@@ -64,7 +65,7 @@ def test_attributes_say_what_it_is() -> None:
 )
 def test_a_long_name_reads_as_ls_prints_it(age: int, shown: str) -> None:
     """In UTC, with no name of the host's: old clients take it apart."""
-    line = wire.long_name(Node("a.pdf", False, 12345, NOW - age), NOW).decode()
+    line = long_name(Node("a.pdf", False, 12345, NOW - age), NOW)
     assert line == f"-r--r-----    1 gateway  gateway  {12345:>12d} {shown} a.pdf"
 
 

@@ -52,13 +52,14 @@ def test_a_refused_log_in_says_why_in_the_log_alone(world: World, tmp_path: Path
             assert await refusal(listener, client_keys=[other]) == ["unknown_key"]
             for name in ("a b", "../acme", "acme' OR '1", "x" * 65, "é"):
                 assert await refusal(listener, username=name) == ["user_name_format"]
-            for table, row, column, reason in (
-                (SshKey, world.key.id, "expires_at", "key_expired"),
-                (SshKey, world.key.id, "revoked_at", "key_revoked"),
-                (Folder, world.folder.id, "disabled_at", "folder_disabled"),
-                (Client, world.client.id, "disabled_at", "client_disabled"),
+            for table, row, column, value, reason in (
+                (SshKey, world.key.id, "expires_at", past, "key_expired"),
+                (SshKey, world.key.id, "revoked_at", past, "key_revoked"),
+                (Folder, world.folder.id, "disabled_at", past, "folder_disabled"),
+                (Client, world.client.id, "disabled_at", past, "client_disabled"),
+                (Folder, world.folder.id, "networks", ["192.0.2.0/24", "2001:db8::/32"], "address"),
             ):
-                world.set(table, row, **{column: past})
+                world.set(table, row, **{column: value})
                 assert await refusal(listener) == [reason]
                 world.set(table, row, **{column: None})
             async with listener.sftp() as sftp:

@@ -37,7 +37,9 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PUT", "/clients/{client_id}/delivery-settings"): {"folder": {"enabled": True}},
     ("POST", "/clients/{client_id}/mailboxes/{mailbox_id}/confirm"): None,
     ("POST", "/clients/{client_id}/folders"): {"user_name": "second"},
+    ("PUT", "/clients/{client_id}/folders/{folder_id}/networks"): {"networks": ["192.0.2.0/24"]},
     ("POST", "/clients/{client_id}/keys"): {"public_key": "ssh-ed25519 AAAA", "label": "x"},
+    ("POST", "/clients/{client_id}/passwords"): {"label": "x"},
     ("POST", "/tokens"): {"name": "x", "scope": "operator:viewer"},
 }
 
@@ -59,7 +61,9 @@ def _filled(text: Any, world: World) -> Any:
         "contract_id": party.contract,
         "subscription_id": party.subscription,
         "mailbox_id": party.mailbox,
+        "folder_id": party.folder,
         "key_id": party.key,
+        "password_id": party.password,
         "token_id": world.token_ids["viewer"],
     }
     if isinstance(text, dict):
@@ -115,9 +119,10 @@ def test_what_is_another_clients_is_answered_as_what_does_not_exist(gateway: Wor
             continue
         request = _request(gateway, method, path)
         foreign = gateway.ask(method, _filled(path, gateway), "foreign", **request)
-        nobody = {"document_id": "doc_", "delivery_id": "dlv_", "client_id": "cli_", "company_id": "com_",
-                  "contract_id": "con_", "subscription_id": "sub_", "mailbox_id": "mbx_", "key_id": "key_"}  # fmt: skip
-        unknown = gateway.ask(method, path.format(**{k: v + "0" * 26 for k, v in nobody.items()}), "foreign", **request)
+        kinds = {"document": "doc", "delivery": "dlv", "client": "cli", "company": "com", "contract": "con",
+                 "subscription": "sub", "mailbox": "mbx", "key": "key", "password": "fpw", "folder": "fld"}  # fmt: skip
+        nobody = {f"{kind}_id": f"{prefix}_{'0' * 26}" for kind, prefix in kinds.items()}
+        unknown = gateway.ask(method, path.format(**nobody), "foreign", **request)
         assert foreign.status_code == 404, (method, path, foreign.text)
         assert _bare(foreign.json()) == _bare(unknown.json()), (method, path)
 

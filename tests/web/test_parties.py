@@ -4,8 +4,10 @@ import datetime as dt
 
 import asyncssh
 import pytest
+from sqlmodel import select
 
 from gateway import clock
+from gateway.domain.ledger import Record
 from gateway.parties import registry
 
 from .world import ADMIN, World
@@ -143,6 +145,45 @@ def test_a_key_is_listed_by_its_fingerprint_and_revoked_by_its_id(gateway: World
     assert gateway.ask("DELETE", f"/clients/{own.client}/keys/{own.key}", "own").status_code == 204
     listed = gateway.ask("GET", f"/clients/{own.client}/keys", "own").json()["items"]
     assert listed[0]["revoked_at"] is not None
+
+
+def test_a_password_is_shown_once_and_kept_as_a_hash(anywhere: World) -> None:
+    """Made by the gateway, two at most in use, revoked by its id; another client's does not exist."""
+    own, other = anywhere.parties
+    path = f"/clients/{own.client}/passwords"
+    assert anywhere.ask("DELETE", f"{path}/{own.password}", "own").status_code == 204
+    once = {"Idempotency-Key": "one-password"}
+    made = anywhere.ask("POST", path, "own", json={"label": "ERP"}, headers=once)
+    assert made.status_code == 201 and len(made.json()["password"]) == 27
+    again = anywhere.ask("POST", path, "own", json={"label": "ERP"}, headers=once).json()
+    assert (again["id"], again["password"]) == (made.json()["id"], None)
+    assert anywhere.ask("POST", path, "own", json={"label": "b", "password": "x"}).json()["code"] == "password_length"
+    brought = anywhere.ask("POST", path, "own", json={"label": "brought", "password": "as-on-the-old-server"})
+    assert (brought.status_code, brought.json()["password"]) == (201, None)
+    assert anywhere.ask("POST", path, "own", json={"label": "third"}).json()["code"] == "too_many_passwords"
+    listed = anywhere.ask("GET", path, "own")
+    assert [one["label"] for one in listed.json()["items"] if one["revoked_at"] is None] == ["ERP", "brought"]
+    assert "hash" not in listed.text and "as-on-the-old-server" not in listed.text
+    one = f"{path}/{made.json()['id']}"
+    assert anywhere.ask("DELETE", f"/clients/{other.client}/passwords/{made.json()['id']}", "admin").status_code == 404
+    assert anywhere.ask("DELETE", one, "own").status_code == 204
+    assert anywhere.ask("DELETE", one, "own").status_code == 204
+    assert anywhere.ask("POST", path, "own", json={"label": "third"}).status_code == 201
+    added = select(Record.body).where(Record.event == "password.added")
+    bodies = anywhere.parts.db.read(lambda tx: tx.exec(added).all())
+    assert len(bodies) == 5 and "argon2" not in "".join(bodies)
+
+
+def test_a_folder_s_networks_are_set_and_taken_away(anywhere: World) -> None:
+    """Written as they are meant; what is no network, or none at all, is refused."""
+    party = anywhere.parties[0]
+    path = f"/clients/{party.client}/folders/{party.folder}/networks"
+    put = anywhere.ask("PUT", path, "own", json={"networks": ["2001:DB8::/32", "192.0.2.7"]})
+    assert (put.status_code, put.json()["networks"]) == (200, ["192.0.2.7/32", "2001:db8::/32"])
+    for wrong in (["192.0.2.1/24"], ["nowhere"], []):
+        answer = anywhere.ask("PUT", path, "own", json={"networks": wrong})
+        assert (answer.status_code, answer.json()["code"]) == (422, "network")
+    assert anywhere.ask("PUT", path, "own", json={"networks": None}).json()["networks"] is None
 
 
 def test_a_private_key_is_refused_and_not_repeated_in_the_answer(gateway: World) -> None:

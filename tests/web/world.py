@@ -21,7 +21,7 @@ from gateway.evidence import record
 from gateway.intake import process as intake_process
 from gateway.intake.read import ReadLimits
 from gateway.intake.receive import Intake
-from gateway.parties import registry, settings, subscriptions
+from gateway.parties import passwords, registry, settings, subscriptions
 from gateway.parties.settings import ByEmail, ByFolder
 from gateway.pools import ThreadPool, WorkerProcesses
 from gateway.sealing import process as sealing_process
@@ -50,6 +50,7 @@ class Party:
     key: str
     subscription: str
     token: str
+    password: str = ""
     document: str = ""  # sealed, with a mail delivery that failed
     quarantined: str = ""
     delivery: str = ""
@@ -164,6 +165,7 @@ def _party(tx: Transaction, name: str, siren: str) -> Party:
         key,
         item.subscription_id,
         secret,
+        passwords.add_password(tx, ADMIN, client.id, "$argon2id$v=19$test", "erp").id,
     )
 
 

@@ -27,6 +27,7 @@ from . import API
 routes = APIRouter(prefix=f"{API}/clients/{{client_id}}", tags=["settings"])
 Reading = Annotated[Call, Depends(Needs(Permission.PARTIES_READ))]
 Managing = Annotated[Call, Depends(Needs(Permission.SETTINGS_MANAGE))]
+Opening = Annotated[Call, Depends(Needs(Permission.KEYS_MANAGE))]
 Confirming = Annotated[Call, Depends(Needs(Permission.SETTINGS_MANAGE, operators_only=True))]
 Building = Annotated[Call, Depends(Needs(Permission.PARTIES_MANAGE))]
 
@@ -104,6 +105,7 @@ class FolderShown(BaseModel):
     formats: list[str]
     receipt: ReceiptMode = Field(validation_alias="receipt_mode")
     all_contracts: bool
+    networks: list[str] | None = Field(description="Where its client may come from; null: from everywhere")
     last_sequence: int
     disabled_at: dt.datetime | None
 
@@ -249,6 +251,20 @@ async def add_folder(call: Building, client_id: str, body: NewFolder) -> Respons
         return Answer(_folder(folder), status=201)
 
     return await call.change(step)
+
+
+class Networks(_Strict):
+    """Networks, as 192.0.2.0/24 or 2001:db8::/32; null: everywhere."""
+
+    networks: list[str] | None = Field(max_length=100)
+
+
+@routes.put("/folders/{folder_id}/networks", response_model=FolderShown)
+async def set_networks(call: Opening, client_id: str, folder_id: str, body: Networks) -> Response:
+    """Let the folder's client log in from these networks only."""
+    return await call.change(
+        lambda tx: Answer(_folder(folders.set_networks(tx, call.actor, client_id, folder_id, body.networks)))
+    )
 
 
 def _folder(folder: Folder) -> dict[str, Any]:

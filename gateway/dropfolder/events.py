@@ -1,0 +1,74 @@
+"""The events of a folder by their numbers: what a client reads to know that it misses nothing.
+
+A number names one event (published, published again, withdrawn), numbers have no gap, and whoever has read up to N
+finds everything that came later after N. Pure reads; each function runs inside a transaction.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..domain.folders import EventKind
+from ..domain.tables import metadata
+from ..store.database import Transaction
+from .index import ENTRY, EVENT, FOLDER
+
+DOCUMENT = metadata.tables["document"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One number of a folder. What is withdrawn has its name and number still, and no bytes any more."""
+
+    sequence: int
+    event: EventKind
+    at: dt.datetime
+    entry: str
+    delivery: str
+    document: str
+    number: str
+    name: str
+    format: str
+    sha256: str
+    size: int  # bytes
+    listed: bool
+    received_at: dt.datetime | None
+    withdrawn_at: dt.datetime | None
+
+
+_QUERY = (
+    sa.select(
+        EVENT.c.sequence,
+        EVENT.c.event,
+        EVENT.c.at,
+        EVENT.c.entry_id.label("entry"),
+        ENTRY.c.delivery_id.label("delivery"),
+        ENTRY.c.document_id.label("document"),
+        DOCUMENT.c.number,
+        ENTRY.c.name,
+        ENTRY.c.format,
+        ENTRY.c.sha256,
+        ENTRY.c.size,
+        ENTRY.c.listed,
+        ENTRY.c.received_at,
+        ENTRY.c.withdrawn_at,
+    )
+    .join(ENTRY, ENTRY.c.id == EVENT.c.entry_id)
+    .join(DOCUMENT, DOCUMENT.c.id == ENTRY.c.document_id)
+    .where(EVENT.c.folder_id == sa.bindparam("folder"), EVENT.c.sequence > sa.bindparam("after"))
+    .order_by(EVENT.c.sequence)
+)
+
+
+def after(tx: Transaction, folder_id: str, sequence: int, limit: int) -> list[Event]:
+    """The events after that number, in their order, at most `limit`."""
+    rows: Any = tx.execute(_QUERY.limit(limit), {"folder": folder_id, "after": sequence})
+    return [Event(**row._mapping) for row in rows]
+
+
+def last(tx: Transaction, folder_id: str) -> int:
+    """The newest number of the folder; 0 before the first."""
+    number: int = tx.execute(sa.select(FOLDER.c.last_sequence).where(FOLDER.c.id == folder_id)).scalar_one()
+    return number

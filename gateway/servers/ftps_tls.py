@@ -1,0 +1,71 @@
+"""TLS for FTPS: TLS 1.2 and 1.3, forward secrecy, AEAD ciphers (RFC 9325; Mozilla's "intermediate" list without DHE).
+
+Each control connection gets a context of its own, so that only its own data connections can resume its session: a
+ticket of somebody else's session is not accepted. Renegotiation and compression are off.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
+
+from ..errors import ConfigError
+
+log = structlog.get_logger(__name__)
+_CIPHERS = b":".join(
+    (
+        b"ECDHE-ECDSA-AES128-GCM-SHA256",
+        b"ECDHE-RSA-AES128-GCM-SHA256",
+        b"ECDHE-ECDSA-AES256-GCM-SHA384",
+        b"ECDHE-RSA-AES256-GCM-SHA384",
+        b"ECDHE-ECDSA-CHACHA20-POLY1305",
+        b"ECDHE-RSA-CHACHA20-POLY1305",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The server's certificate, its chain, its key."""
+
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+    key: PrivateKeyTypes
+
+    @classmethod
+    def load(cls, certificate: Path | None, key: Path | None) -> "Identity":
+        """From PEM files; ConfigError says which cannot be used."""
+        if certificate is None:
+            raise ConfigError("[ftps.certificate] is needed to serve FTPS", where="[ftps.certificate]")
+        try:
+            first, *chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+            private = load_pem_private_key((key or certificate).read_bytes(), None)
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(f"[ftps.certificate] {certificate.name}: {error}", where="[ftps.certificate]") from None
+        if private.public_key() != first.public_key():
+            raise ConfigError("[ftps.key] is not the certificate's", where="[ftps.key]")
+        return cls(first, tuple(chain), private)
+
+    def context(self) -> SSL.Context:
+        """A new one, which knows no session yet."""
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+        context.set_cipher_list(_CIPHERS)
+        context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
+        context.set_session_id(os.urandom(16))
+        context.use_certificate(self.certificate)
+        for above in self.chain:
+            context.add_extra_chain_cert(above)
+        context.use_privatekey(self.key)  # type: ignore[arg-type]
+        return context
+
+
+def is_resumed(connection: SSL.Connection) -> bool:
+    """Whether the connection resumed a session of its context; pyOpenSSL has the function without a name for it."""
+    return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]

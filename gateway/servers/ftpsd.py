@@ -1,0 +1,199 @@
+"""The FTPS listeners: the drop folders over FTP with TLS, explicit and implicit, by password.
+
+FTP is pyftpdlib's, one thread a connection and one that accepts, since the folder's calls block; each listener has a
+loop of its own (pyftpdlib's default is one for the process, shared across threads). The asyncio side starts and stops
+them, and closes what is idle, not logged in in time, or no longer allowed.
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+from typing import Any
+
+import structlog
+from pyftpdlib.ioloop import IOLoop
+from pyftpdlib.servers import ThreadedFTPServer
+
+from .. import clock
+from ..config import FtpsSettings, SftpSettings
+from ..dropfolder.folders import DropFolders
+from ..errors import ConfigError, GatewayError, Unavailable
+from ..pools import ThreadPool
+from .ftps_control import FtpsSession, ImplicitFtpsSession
+from .ftps_tls import Identity
+from .limits import ConnectionLimits, Ticket
+from .penalties import Penalties
+
+log = structlog.get_logger(__name__)
+SWEEP_SECONDS = 5.0
+BACKLOG = 1024
+_LOOK_SECONDS = 0.5  # how often the accepting thread looks whether it is over
+_pyftpdlib = logging.getLogger("pyftpdlib")
+_pyftpdlib.addHandler(logging.NullHandler())  # else it configures logging for itself
+_pyftpdlib.setLevel(logging.ERROR)
+
+
+class Listener:
+    """What its sessions are given."""
+
+    def __init__(
+        self,
+        settings: FtpsSettings,
+        folders: DropFolders,
+        limits: ConnectionLimits,
+        penalties: Penalties,
+        identity: Identity,
+    ) -> None:
+        self.settings = settings
+        self.folders = folders
+        self.limits = limits
+        self.penalties = penalties
+        self.identity = identity
+        self.needs_session_reuse = settings.session_reuse == "required"
+        first, _, last = settings.passive_ports.partition("-")
+        self.passive_ports = range(int(first), int(last) + 1) if settings.passive_ports else None
+        self.sessions: set[FtpsSession] = set()  # changed by many threads, each call of it atomic
+
+    def left(self, session: FtpsSession) -> None:
+        """A session's connection is closed."""
+        self.sessions.discard(session)
+        if session.ticket is not None:
+            self.limits.leave(session.ticket)
+
+
+class _Acceptor(ThreadedFTPServer):  # type: ignore[misc]
+    """Accepts connections, as far as there are places for them, and begins a thread for each."""
+
+    max_cons = max_cons_per_ip = 0  # the limits are ours
+
+    def __init__(self, sock: socket.socket, kind: type[FtpsSession], listener: Listener) -> None:
+        self.listener = listener
+        self.ticket: Ticket  # of the connection that is being accepted
+        self.is_draining = False
+        self._is_over = threading.Event()
+        super().__init__(sock, kind, ioloop=IOLoop(), backlog=BACKLOG)
+        self._lock = threading.Lock()  # pyftpdlib's own two are one for all servers of the process
+        self._exit = threading.Event()
+        self._thread = threading.Thread(target=self._accept, name="ftps-accept", daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while not self._is_over.is_set():
+            self.ioloop.loop(timeout=_LOOK_SECONDS, blocking=False)
+        self.close_all()
+
+    def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
+        """One that cannot be served costs itself only."""
+        try:
+            if self.is_draining:
+                raise Unavailable("the gateway is stopping", code="stopping")
+            self.listener.penalties.check(addr[0])
+            self.ticket = self.listener.limits.enter(addr[0])
+        except Unavailable as error:
+            log.warning("connection.refused", address=addr[0], limit=error.code, protocol="ftps")
+            sock.close()
+            return
+        try:
+            super().handle_accepted(sock, addr)
+        except Exception:
+            log.exception("ftps.not_accepted", address=addr[0])
+            sock.close()
+
+    def stop(self) -> None:
+        """Stop accepting, end every session, wait for their threads."""
+        self._is_over.set()
+        self._thread.join()
+
+
+class FtpsServer:
+    """The listeners. `start` them, `drain` and `close` them."""
+
+    def __init__(
+        self,
+        settings: FtpsSettings,
+        of_sessions: SftpSettings,
+        folders: DropFolders,
+        pool: ThreadPool,
+        limits: ConnectionLimits,
+        penalties: Penalties,
+    ) -> None:
+        """`of_sessions` gives their times; `limits` and `penalties` are shared with the SFTP listener."""
+        self.settings = settings
+        self._times = of_sessions
+        self._folders = folders
+        self._pool = pool
+        self._limits = limits
+        self._penalties = penalties
+        self._listener: Listener
+        self._acceptors: list[_Acceptor] = []
+        self._sweeper: asyncio.Task[None]
+
+    async def start(self) -> list[tuple[str, int]]:
+        """Listen; the addresses, explicit TLS first. ConfigError when certificate or address cannot be used."""
+        identity = await self._pool.run(Identity.load, self.settings.certificate, self.settings.key)
+        self._listener = Listener(self.settings, self._folders, self._limits, self._penalties, identity)
+        wanted = (
+            ("[ftps.listen]", self.settings.listen, FtpsSession),
+            ("[ftps.listen_implicit]", self.settings.listen_implicit, ImplicitFtpsSession),
+        )
+        sockets = [(_bind(where, address), kind) for where, address, kind in wanted if address]
+        self._acceptors = [_Acceptor(sock, kind, self._listener) for sock, kind in sockets]
+        self._sweeper = asyncio.create_task(self._sweep_for_ever(), name="ftps-sweep")
+        addresses = [(str(sock.getsockname()[0]), int(sock.getsockname()[1])) for sock, _ in sockets]
+        log.info("ftps.listening", addresses=addresses)
+        return addresses
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.sweep()
+            except GatewayError as error:
+                log.warning("ftps.sweep_failed", cause=error.message)
+
+    async def sweep(self) -> None:
+        """End the sessions that are idle, took too long to log in, or are no longer allowed."""
+        now = clock.monotonic()
+        for session in list(self._listener.sessions):
+            if session.login is None and now - session.began > self._times.login_seconds:
+                session.end()
+            elif now - session.last_request > self._times.idle_minutes * 60 and not session.is_transferring:
+                log.info("session.idle", user=session.login.user_name if session.login else "")
+                session.end()
+        await self._end_those_not_allowed()
+
+    async def _end_those_not_allowed(self) -> None:
+        logged_in = [(one, one.login) for one in list(self._listener.sessions) if one.login is not None]
+        refused = await self._pool.run(self._folders.no_longer_allowed, {login.credential_id for _, login in logged_in})
+        for session, login in logged_in:
+            if reason := refused.get(login.credential_id):
+                log.warning("session.revoked", user=login.user_name, reason=reason)
+                session.end()
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take no new connections; end those that transfer nothing, the others when they have finished."""
+        for acceptor in self._acceptors:
+            acceptor.is_draining = True
+        deadline = clock.monotonic() + grace_seconds
+        while self._listener.sessions and clock.monotonic() < deadline:
+            for session in [one for one in list(self._listener.sessions) if not one.is_transferring]:
+                session.end()
+            await asyncio.sleep(0.05)
+
+    async def close(self) -> None:
+        """Stop at once; what clients did is recorded when it returns."""
+        self._sweeper.cancel()
+        for session in list(self._listener.sessions):
+            session.end()
+        await asyncio.gather(*(asyncio.to_thread(acceptor.stop) for acceptor in self._acceptors))
+
+
+def _bind(where: str, listen: str) -> socket.socket:
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{where} {listen}: {error}", where=where) from None

@@ -1,0 +1,83 @@
+"""Who is connected to the drop folders now: sessions that began and have not ended."""
+
+import datetime as dt
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+from sqlmodel import col
+
+from ...access import Permission
+from ...domain.folders import Folder, FolderPassword, FolderSession, SshKey
+from ...domain.ledger import PersonalValue
+from ...store.database import Transaction
+from .. import pages
+from ..calls import Call
+from ..login import Needs
+from ..pages import Listing, Page
+from . import API
+
+routes = APIRouter(prefix=f"{API}/connections", tags=["folder"])
+Reading = Annotated[Call, Depends(Needs(Permission.PARTIES_READ))]
+
+
+class ConnectionShown(BaseModel):
+    """A session in a drop folder."""
+
+    id: str
+    client: str
+    folder: str
+    user: str
+    protocol: str = Field(description="sftp or ftps")
+    address: str | None = Field(description="Where it comes from; null once erased")
+    credential: str | None = Field(description="Label of the key or password that opened it")
+    banner: str = Field(description="What the client calls itself")
+    algorithms: str
+    highest_sequence: int = Field(description="The newest entry that it was shown")
+    started_at: dt.datetime
+
+
+@routes.get("", response_model=Page[ConnectionShown])
+async def find(call: Reading, wanted: Annotated[Listing, Query()]) -> Response:
+    """Open sessions, the longest first; a client sees its own."""
+
+    def step(tx: Transaction) -> dict[str, Any]:
+        query = _select()
+        if call.actor.client_id is not None:
+            query = query.where(col(Folder.client_id) == call.actor.client_id)
+        if (after := wanted.after) is not None:
+            query = query.where(col(FolderSession.id) > after)
+        rows: Any = tx.execute(query.order_by(col(FolderSession.id)).limit(wanted.limit + 1)).all()
+        return pages.of_things(rows, wanted, _shown)
+
+    return await call.answer(step)
+
+
+def _select() -> Any:
+    named = sa.func.coalesce(col(SshKey.label), col(FolderPassword.label))
+    return (
+        sa.select(
+            col(FolderSession.id),
+            col(Folder.client_id).label("client"),
+            col(Folder.id).label("folder"),
+            col(Folder.user_name).label("user"),
+            col(FolderSession.protocol),
+            col(PersonalValue.value).label("address"),
+            named.label("credential"),
+            col(FolderSession.banner),
+            col(FolderSession.algorithms),
+            col(FolderSession.highest_sequence),
+            col(FolderSession.started_at),
+        )
+        .join(Folder, col(Folder.id) == col(FolderSession.folder_id))
+        .outerjoin(PersonalValue, col(PersonalValue.id) == col(FolderSession.address_id))
+        .outerjoin(SshKey, col(SshKey.id) == col(FolderSession.key_id))
+        .outerjoin(FolderPassword, col(FolderPassword.id) == col(FolderSession.password_id))
+        .where(col(FolderSession.ended_at).is_(None))
+    )
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    return ConnectionShown.model_validate(row._mapping).model_dump(mode="json")
