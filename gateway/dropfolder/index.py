@@ -29,11 +29,13 @@ from ..errors import Unavailable
 from ..store import database
 from ..store.database import Database, Transaction
 from . import paths
+from .ranges import Ranges
 
 log = structlog.get_logger(__name__)
 
 FRESH_SECONDS = 1.0
 STALE_SECONDS = 60.0
+MOST_DOUBTFUL = 10_000
 ENTRY = metadata.tables["folder_entry"]
 FOLDER = metadata.tables["folder"]
 EVENT = metadata.tables["folder_event"]
@@ -141,6 +143,7 @@ class Index:
         self._directories: dict[str, int] = {}
         self._months: dict[str, int] = {}
         self._pins: Counter[str] = Counter()
+        self._doubtful: dict[str, Ranges] = {}  # by entry, of its last read that a lost connection ended
         self._archive: WeakValueDictionary[tuple[str, int, int], Month] = WeakValueDictionary()
 
     # -- freshness
@@ -295,6 +298,18 @@ class Index:
 
     def _lingers(self, item: Item, now: dt.datetime) -> bool:
         return not item.is_gone and item.received_at is not None and item.received_at + self._linger > now
+
+    def doubt(self, entry_id: str, doubtful: Ranges) -> None:
+        """These bytes were given out, and the connection went before it was known whether they arrived."""
+        with self._lock:
+            if len(self._doubtful) >= MOST_DOUBTFUL:
+                self._doubtful.clear()  # their receipts come late, at the next whole read
+            self._doubtful[entry_id] = doubtful
+
+    def doubtful(self, entry_id: str) -> Ranges:
+        """See `doubt`."""
+        with self._lock:
+            return self._doubtful.get(entry_id, [])
 
     # -- questions
 

@@ -1,6 +1,7 @@
 """What a folder shows: nodes, listings given out bit by bit, open files that remember what was read of them."""
 
 import os
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,18 +55,22 @@ def file_node(item: Item, name: str) -> Node:
 
 
 class Reading:
-    """An open file: gives out bytes and remembers which."""
+    """An open file: gives out bytes and remembers which, and which of them have arrived."""
 
     def __init__(self, item: Item, fd: int) -> None:
         self.item = item
-        self.ranges: ranges.Ranges = []
+        self.first: int | None = None  # where reading began
         self._fd = fd
-        self._last = (0, 0)
+        self._arrived: ranges.Ranges = []
+        self._under_way: deque[tuple[int, int, int]] = deque()  # (mark, start, end)
         self._given = 0
         self._began = clock.monotonic()
 
-    def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes at `offset`; empty at the end. Unavailable when the disk refuses."""
+    def read(self, offset: int, size: int, before: int = 0) -> bytes:
+        """Up to `size` bytes at `offset`; empty at the end. Unavailable when the disk refuses.
+
+        `before`: how many bytes the connection's stream has before these, for `arrived`.
+        """
         try:
             data = os.pread(self._fd, size, min(offset, self.item.size))
         except OSError as error:
@@ -73,19 +78,28 @@ class Reading:
             raise Unavailable("these bytes cannot be read at the moment; try again") from error
         if data:
             self._given += len(data)
-            self._last = (offset, offset + len(data))
-            ranges.add(self.ranges, *self._last)
+            if self.first is None:
+                self.first = offset
+            self._under_way.append((before + len(data), offset, offset + len(data)))
         return data
 
-    def outcome(self, *, is_clean: bool) -> receipts.Read:
-        """What was given out. What a lost connection had under way does not count: did it arrive?"""
-        sure = self.ranges if is_clean else ranges.without(self.ranges, *self._last)
-        duration = round((clock.monotonic() - self._began) * 1000)
-        return receipts.Read(self.item, sure, is_clean, duration, self._given)
+    def arrived(self, mark: int) -> None:
+        """The client has taken the connection's stream up to that byte."""
+        while self._under_way and self._under_way[0][0] <= mark:
+            _, start, end = self._under_way.popleft()
+            ranges.add(self._arrived, start, end)
 
-    def forget(self) -> None:
-        """Nothing is known of what arrived: FTP has no word for it, and a connection that was cut tells too little."""
-        self.ranges = []
+    @property
+    def under_way(self) -> int:
+        """Answers of which it is not known whether they arrived."""
+        return len(self._under_way)
+
+    def outcome(self, *, is_clean: bool) -> receipts.Read:
+        """What arrived. Of a clean close all of it did; what a lost connection had under way is doubtful."""
+        doubtful = ranges.union((start, end) for _, start, end in self._under_way)
+        sure = ranges.union(self._arrived, doubtful) if is_clean else self._arrived
+        duration = round((clock.monotonic() - self._began) * 1000)
+        return receipts.Read(self.item, sure, [] if is_clean else doubtful, is_clean, duration, self._given)
 
     def release(self) -> None:
         """Let go of the bytes."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 Ranges = list[list[int]]
 MAX = 1000
+MOST_UNSAID = 256 * 1024  # bytes that a client may have taken and not said so: OpenSSH says it every 96 KB
 
 
 def add(ranges: Ranges, start: int, end: int) -> None:
@@ -35,6 +36,14 @@ def without(ranges: Ranges, start: int, end: int) -> Ranges:
     """What is left when `[start, end)` is taken out."""
     left = [[a, min(b, start)] for a, b in ranges] + [[max(a, end), b] for a, b in ranges]
     return union(left)
+
+
+def resumed(doubtful: Ranges, first: int) -> Ranges:
+    """What of the bytes that may have arrived did: a client that goes on reading at `first` has those before it.
+
+    Not if that would be more than a client leaves unsaid: then it reads a part for another reason.
+    """
+    return [[start, first] for start, end in doubtful if start < first <= end and first - start <= MOST_UNSAID]
 
 
 def covers(ranges: Ranges, size: int) -> bool:

@@ -23,6 +23,7 @@ from ..store import database
 from ..store.database import Transaction
 from . import ranges
 from .index import ENTRY, FOLDER, Item, item_of
+from .ranges import Ranges
 
 DELIVERY = metadata.tables["delivery"]
 RANGES_IN_A_RECORD = 50  # the longest; the entry keeps more
@@ -66,7 +67,8 @@ class Read:
     """What one handle gave out."""
 
     item: Item
-    ranges: ranges.Ranges
+    ranges: Ranges  # that arrived
+    doubtful: Ranges  # that were given out besides, and may have
     is_clean: bool  # closed by the client, not by the loss of its connection
     duration_ms: int
     sent: int = 0  # bytes given out; more than `ranges` hold where it is not known what arrived

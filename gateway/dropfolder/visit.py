@@ -9,6 +9,7 @@ Errors: NotFound, Denied, Conflict, Refused, and Unavailable ("try again").
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import structlog
@@ -16,7 +17,7 @@ import structlog
 from ..domain import names
 from ..errors import Conflict, Denied, NotFound, Refused
 from ..store.database import Database, Transaction
-from . import entries, paths, receipts, sessions
+from . import entries, paths, ranges, receipts, sessions
 from .content import Content
 from .index import ENTRY, Index, Item, items_where
 from .nodes import Listing, Node, Reading, file_node
@@ -183,14 +184,21 @@ class Visit:
 
     def close(self, reading: Reading) -> None:
         """The client closed the file: its ranges count, and may be the receipt. Unavailable leaves it open."""
-        self._record([reading.outcome(is_clean=True)])
+        read = reading.outcome(is_clean=True)
+        if reading.first is not None:  # going on where a lost connection ended shows that everything before had arrived
+            proven = ranges.resumed(self._index.doubtful(read.item.id), reading.first)
+            read = replace(read, ranges=ranges.union(read.ranges, proven))
+        self._record([read])
         reading.release()
 
     def abandon(self, readings: Sequence[Reading]) -> None:
         """The connection went with these files open: recorded as partial reads."""
         for reading in readings:
             reading.release()
-        self._record([reading.outcome(is_clean=False) for reading in readings])
+        reads = [reading.outcome(is_clean=False) for reading in readings]
+        for read in reads:
+            self._index.doubt(read.item.id, read.doubtful)
+        self._record(reads)
 
     def _record(self, reads: Sequence[receipts.Read]) -> None:
         received = self._write(lambda tx: receipts.record_reads(tx, self._folder_id, self._who, reads))

@@ -55,7 +55,6 @@ class Download:
             return
         self.closed = True
         if not has_arrived:
-            self._reading.forget()
             self._visit.abandon([self._reading])
             return
         try:

@@ -16,6 +16,7 @@ import structlog
 
 from .sftp_engine import Call, Engine, failure
 from .sftp_packets import Malformed, Request, Splitter, Type
+from .ssh_window import Window
 
 if TYPE_CHECKING:
     from .sftp_connection import SftpConnection
@@ -38,6 +39,8 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self._splitter = Splitter()
         self._requests: deque[Request] = deque()
         self._waiting_bytes = 0  # of those requests
+        self._window: Window
+        self._sent = 0  # bytes of answers that asyncssh has passed on
         self._refusal = ""
         self._is_busy = False  # a Call is under way
         self._is_full = False  # the client's window is
@@ -58,6 +61,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
 
     def connection_made(self, chan: "asyncssh.SSHServerChannel[bytes]") -> None:
         self._chan = chan
+        self._window = Window(chan)
         self.is_open = True
         # Any byte that has to wait stops the answers; the next one is made when all have gone. So a CLOSE is
         # answered, and its file counted as read, only after the client's window has taken every byte before it.
@@ -101,6 +105,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
 
     def resume_writing(self) -> None:
         self._is_full = False
+        self._sent = self._engine.position
         self.pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -108,6 +113,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
 
         But for what comes after bytes that were not taken: nothing may count as read because of it.
         """
+        self._engine.taken(self._window.taken(self._sent))
         if self._is_full or self._is_congested:
             self._requests.clear()
         self._requests = deque(itertools.takewhile(lambda request: request.body[0] != Type.READ, self._requests))
@@ -127,6 +133,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         if self._is_pumping:
             return
         self._is_pumping = True
+        self._engine.taken(self._window.taken(self._sent))
         try:
             self._answer_some()
         finally:
@@ -176,6 +183,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
             answer = self._engine.finish(call, await self._connection.run(call.run))
         except Exception as error:  # noqa: BLE001 - whatever happens, a request has an answer
             answer = failure(call.request_id, error)
+            self._engine.position += len(answer)
             if not call.request_id:
                 self._give_up("the session could not begin")
         self._is_busy = False
@@ -190,6 +198,9 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         except OSError:  # the client has closed it; asyncssh calls connection_lost in a moment
             self._is_closed = True
             self._requests.clear()
+            return
+        if not self._is_full:
+            self._sent = self._engine.position
 
     def _give_up(self, reason: str) -> None:
         log.info("sftp.channel_refused", reason=reason)

@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 MAX_READ = 255 * 1024  # a whole answer stays under what OpenSSH's client accepts
 NAMES_A_PACKET = 100
+_DATA_HEAD = 13  # bytes of DATA before its data: length, type, id, length
 _READ_ONLY = 0x1  # SSH_FXF_READ, section 6.3
 _SIZE = 0x1  # SSH_FILEXFER_ATTR_SIZE, section 5
 
@@ -72,11 +73,18 @@ class Engine:
         self._handles: dict[bytes, Handle] = {}
         self._next_handle = 0
         self._is_begun = False
+        self.position = 0  # bytes of all answers so far: where the next one begins in the channel's stream
 
     @property
     def open_files(self) -> int:
         """Files that the client holds open."""
         return sum(isinstance(handle, Reading) for handle in self._handles.values())
+
+    def taken(self, count: int) -> None:
+        """The client has taken so many bytes of the channel's stream."""
+        for handle in self._handles.values():
+            if isinstance(handle, Reading):
+                handle.arrived(count)
 
     def leave(self) -> list[Reading]:
         """The files that were never closed, for `Visit.abandon`; the engine holds nothing any more."""
@@ -87,6 +95,12 @@ class Engine:
 
     def answer(self, request: Request) -> Answer:
         """The answer to one request. Malformed: this client does not speak SFTP."""
+        answer = self._answer(request)
+        if isinstance(answer, bytes):
+            self.position += len(answer)
+        return answer
+
+    def _answer(self, request: Request) -> Answer:
         kind = request.body[0]
         if not self._is_begun:
             return self._init(request)
@@ -108,9 +122,11 @@ class Engine:
     def finish(self, call: Call, result: Any) -> bytes:
         """The answer to a Call that returned."""
         try:
-            return call.answer(result)
+            answer = call.answer(result)
         except Exception as error:  # noqa: BLE001 - as above
-            return failure(call.request_id, error)
+            answer = failure(call.request_id, error)
+        self.position += len(answer)
+        return answer
 
     def _init(self, request: Request) -> Answer:
         if request.body[0] != Type.INIT or Fields(request.body, 1).u32() < wire.VERSION:
@@ -183,7 +199,7 @@ class Engine:
         handle, offset, size = self._handle(fields), fields.u64(), fields.u32()
         if not isinstance(handle, Reading):
             raise Refused("this is a folder", code="handle")
-        data = handle.read(offset, min(size, MAX_READ))
+        data = handle.read(offset, min(size, MAX_READ), self.position + _DATA_HEAD)
         if not data:
             return wire.status(request_id, Status.EOF, "end of file")
         return wire.packet(Type.DATA, request_id, len(data).to_bytes(4, "big"), data)

@@ -37,6 +37,7 @@ class Known:
     delivery: str
     place: str
     ranges: set[int] = field(default_factory=set)
+    doubtful: dict[int, range] = field(default_factory=dict)  # by gateway: what a lost connection may have taken
     is_read: bool = False
     is_renamed: bool = False
     is_removed: bool = False
@@ -153,12 +154,18 @@ class Interleavings(RuleBasedStateMachine):
         given = b"".join(reading.read(*part) for part in parts)
         assert given == b"".join(known.content[a : a + b] for a, b in parts)
         read: set[int] = {i for a, b in parts for i in range(a, min(a + b, SIZE))}
+        gateway, begun = id(visit._index), next((a for a, b in parts if b and a < SIZE), None)
         if clean:
             visit.close(reading)
             known.ranges |= read
+            before = known.doubtful.get(gateway, range(0))
+            if begun is not None and before.start < begun <= before.stop:
+                known.ranges |= set(range(before.start, begun))
             known.is_read |= known.ranges == set(range(SIZE))
         else:
             visit.abandon([reading])
+            ((a, b),) = parts
+            known.doubtful[gateway] = range(a, max(a, min(a + b, SIZE)))
         self._settle(known)
 
     @rule(known=entries, who=st.integers(0, 2))

@@ -19,10 +19,12 @@ from tests.dropfolder.world import World, get, names
 CONTENT = bytes(range(256)) * 4
 
 
-def published(world: World, at: Time, mode: ReceiptMode = ReceiptMode.DELETE) -> tuple[str, str]:
+def published(
+    world: World, at: Time, mode: ReceiptMode = ReceiptMode.DELETE, content: bytes = CONTENT
+) -> tuple[str, str]:
     """One document, listed: its delivery and its name."""
     world.set(Folder, world.folder.id, receipt_mode=mode)
-    (delivery,) = world.publish(CONTENT)
+    (delivery,) = world.publish(content)
     at.pass_(2)
     return delivery, world.entry().name
 
@@ -184,13 +186,30 @@ def test_a_lost_connection_is_no_full_read(world: World, at: Time) -> None:
     _, name = published(world, at, ReceiptMode.FULL_READ)
     visit = world.visit()
     reading = visit.ask(visit.open, f"/inbox/{name}")
-    reading.read(0, 512)
-    reading.read(512, 512)
+    reading.read(0, 512, before=13)
+    reading.read(512, 512, before=538)
     assert reading.read(1024, 512) == b""
+    reading.arrived(538)
     visit.abandon([reading])
     entry = world.entry()
     assert entry.fully_read_at is None
     assert entry.read_ranges == [[0, 512]]
+    get(world.visit(), f"/inbox/{name}", (900, 124))
+    assert world.entry().received_at is not None, "who goes on in the middle of what may have arrived has it"
+
+
+def test_what_a_lost_connection_never_took_is_not_read_by_reading_the_end(world: World, at: Time) -> None:
+    """A client that asks for everything, takes nothing, and later looks at the last bytes has not received."""
+    content = bytes(900_000)
+    _, name = published(world, at, ReceiptMode.FULL_READ, content)
+    visit = world.visit()
+    reading = visit.ask(visit.open, f"/inbox/{name}")
+    for offset in range(0, len(content), 32_768):
+        reading.read(offset, 32_768, before=offset)
+    visit.abandon([reading])
+    get(world.visit(), f"/inbox/{name}", (868_000, 32_000))
+    assert world.entry().received_at is None
+    assert world.entry().read_ranges == [[868_000, 900_000]]
 
 
 def test_what_a_lost_connection_had_taken_counts_when_it_goes_on(world: World, at: Time) -> None:

@@ -126,6 +126,31 @@ def test_every_habit_ends_green_in_every_mode(world: World, tmp_path: Path, mode
     assert received(world) == receipts.get(mode, [False] * len(HABITS))
 
 
+def test_a_download_that_is_killed_and_resumed_is_received(world: World, tmp_path: Path) -> None:
+    """reget after a kill -9: what the first one had taken, and the rest."""
+
+    async def story(client: Client, names: list[str]) -> None:
+        name, content = names[-1], CONTENTS[-1]
+        where = ("-P", str(client.listener.port), "acme@127.0.0.1")
+        killed = await asyncio.create_subprocess_exec(
+            program("sftp"), *SSH, "-l", "8000", "-b", "-", *where, cwd=client.directory, stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert killed.stdin is not None
+        killed.stdin.write(f"get inbox/{name}\n".encode())
+        await eventually(lambda: sum(map(len, client.got().values())) > 500_000)
+        killed.kill()
+        await killed.wait()
+        await eventually(lambda: not client.listener.server.connections)
+        assert 500_000 < len(client.got()[name]) < len(content)
+        code, output = await client.sftp(f"reget inbox/{name}")
+        assert code == 0, output
+        assert client.got() == {name: content}
+
+    tell(world, tmp_path, story, ReceiptMode.FULL_READ)
+    assert received(world) == [False] * 6 + [True]
+
+
 def test_sftp_gets_all_removes_all_and_finds_the_archive(world: World, tmp_path: Path) -> None:
     """The commonest errand; sizes and times in the listing are those of the files."""
 

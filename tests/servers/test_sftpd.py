@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import os
 import subprocess
 import sys
 import threading
@@ -308,9 +309,34 @@ def test_a_connection_that_is_lost_leaves_a_partial_read(world: World, tmp_path:
             await raw.ask(Type.READ, file, u64(600), u32(600))
             connection.abort()
             await eventually(lambda: bool(world.bodies("session.ended")))
-        assert world.entry().read_ranges == [[0, 600]]
+        assert world.entry().read_ranges == []
         assert world.entry().fully_read_at is None
-        assert world.bodies("entry.read")[0]["facts"]["closed_cleanly"] is False
+        facts = world.bodies("entry.read")[0]["facts"]
+        assert (facts["closed_cleanly"], facts["sent"], facts["bytes"]) == (False, 1000, 0)
+
+    asyncio.run(main())
+
+
+def test_what_a_client_took_before_its_connection_was_lost_is_known_by_its_window(world: World, tmp_path: Path) -> None:
+    """What it says it has taken counts; going on behind that shows the rest. The end alone would show nothing."""
+    content, piece = os.urandom(4_000_000), 100_000
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            (name,) = listener.publish(content)
+            connection = await listener.connect()
+            raw = await Raw.open(connection, window=262_144)
+            file = handle(await raw.ask(Type.OPEN, s(f"/inbox/{name}"), u32(1), u32(0)))
+            for offset in range(0, 2_000_000, piece):
+                await raw.ask(Type.READ, file, u64(offset), u32(piece))
+            connection.abort()
+            await eventually(lambda: bool(world.bodies("session.ended")))
+            ((start, end),) = world.entry().read_ranges
+            assert start == 0 and 2_000_000 - 400_000 < end < 2_000_000
+            for offset, is_whole in ((3_900_000, False), (end + 50_000, True)):
+                async with listener.sftp() as sftp, sftp.open(f"inbox/{name}", "rb") as rest:
+                    assert await rest.read(4_000_000, offset) == content[offset:]  # type: ignore[comparison-overlap]
+                assert (world.entry().fully_read_at is not None) is is_whole
 
     asyncio.run(main())
 
