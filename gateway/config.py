@@ -130,6 +130,9 @@ class SftpSettings(Section):
     host_keys: tuple[FilePath, ...] = Field(
         (), description="Private keys, OpenSSH format. Empty: Ed25519 and RSA keys made in the state directory."
     )
+    passwords: bool = Field(
+        False, description="Let a folder's password log in here too, for clients that have no keys; else FTPS only."
+    )
     login_seconds: int = Field(20, gt=0, description="A connection that has not logged in by then is closed.")
     idle_minutes: int = Field(15, gt=0, description="A session without a request for this long is closed.")
     connections_before_login: int = Field(200, gt=0, description="Connections not yet logged in, in all.")

@@ -1,4 +1,4 @@
-"""One SSH connection to the drop folders: log-in by public key, then nothing but the sftp subsystem.
+"""One SSH connection to the drop folders: log-in by public key or password, then nothing but the sftp subsystem.
 
 The user name and the key's fingerprint are looked up through the folder pool; the answer is kept for the
 connection, since a client asks about a key before it signs with it. Why a log-in was refused is in the log, one line a
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CHANNELS = 10  # SFTP channels of one connection, as OpenSSH's MaxSessions
+PASSWORDS_TRIED = 5
+LEAST_DELAY = 1.0  # seconds until a wrong password is answered
 KEYS_TRIED = 20  # agents offer what they hold; sshd's six burn out before the right one
 
 
@@ -43,6 +45,7 @@ class SftpConnection(asyncssh.SSHServer):
         self._known: dict[tuple[str, str], Login | None] = {}
         self._reasons: list[str] = []
         self._user_name = ""
+        self._passwords_tried = 0
         self._visit: Visit | None = None
         self._handles = Handles(server.settings.handles_per_session, server.handles)
         self._channels: set[SftpChannel] = set()
@@ -71,7 +74,7 @@ class SftpConnection(asyncssh.SSHServer):
         if self._ticket is None:
             return
         self._server.limits.leave(self._ticket)
-        if self._visit is None and self._reasons and self._reasons != ["unavailable"]:
+        if self._visit is None and not self._passwords_tried and self._reasons not in ([], ["unavailable"]):
             self._server.penalties.failed(self._address)  # once a connection: agents try what they hold
         self._server.connections.discard(self)
         self._is_lost = True
@@ -137,6 +140,28 @@ class SftpConnection(asyncssh.SSHServer):
             self._reasons.append(f"{refusal.code} {fingerprint}")
             await asyncio.sleep(self._server.penalties.delay(self._address))
             return None
+
+    def password_auth_supported(self) -> bool:
+        """Keyboard-interactive comes with it: one prompt for the same password."""
+        return self._server.settings.passwords
+
+    async def validate_password(self, username: str, password: str) -> bool:
+        """Each wrong one counts against the source at once, unlike keys, of which agents try what they hold."""
+        self.login = None
+        self._passwords_tried += 1
+        try:
+            self.login = await self._server.passwords.run(
+                self._server.folders.log_in_with_password, username, password, self._address
+            )
+        except Denied as refusal:
+            self._reasons.append(refusal.code)
+            await asyncio.sleep(max(LEAST_DELAY, self._server.penalties.failed(self._address)))
+            if self._passwords_tried >= PASSWORDS_TRIED:
+                self.disconnect("too many passwords tried", asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE)
+        except Unavailable:
+            self._reasons.append("unavailable")
+            self.disconnect("log-in is not possible at the moment; try again", asyncssh.DISC_SERVICE_NOT_AVAILABLE)
+        return self.login is not None
 
     def auth_completed(self) -> None:
         assert self.login is not None and self._ticket is not None

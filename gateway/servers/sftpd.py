@@ -1,4 +1,4 @@
-"""The SFTP listener: drop folders for ERPs, by SSH public key.
+"""The SFTP listener: drop folders for ERPs, by SSH public key, and by password where the settings allow it.
 
 SSH (RFC 4251 to 4254) is asyncssh's; what is offered and what is refused is decided here and in ssh_keys.py. No shell,
 no commands, no terminal, no forwarding of anything. Every limit is a setting ([sftp]). A sweep closes sessions that
@@ -30,6 +30,7 @@ KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 60, 3  # a half-open connection behind a NA
 SWEEP_SECONDS = 5.0
 WINDOW = 256 * 1024  # bytes that a client may send ahead; requests are small
 BACKLOG = 1024
+PASSWORDS_AT_ONCE = 2  # each takes a core for a while: other calls of the folder must not wait for them
 
 
 class SftpServer:
@@ -55,6 +56,7 @@ class SftpServer:
             ban_minutes=settings.ban_minutes,
             safe=settings.safe_sources,
         )
+        self.passwords = ThreadPool("passwords", PASSWORDS_AT_ONCE, 100)
         self.is_draining = False
         self.connections: set[SftpConnection] = set()
         self._directory = directory
@@ -92,8 +94,8 @@ class SftpServer:
             "compression_algs": None,
             "server_version": "gateway",
             "public_key_auth": True,
-            "password_auth": False,
-            "kbdint_auth": False,
+            "password_auth": self.settings.passwords,
+            "kbdint_auth": self.settings.passwords,
             "host_based_auth": False,
             "gss_host": None,
             "allow_pty": False,
@@ -159,3 +161,4 @@ class SftpServer:
         while self.connections or self._tasks:
             await asyncio.sleep(0.01)
         await self._acceptor.wait_closed()
+        self.passwords.close()

@@ -5,6 +5,7 @@ is not built (app.py). What a caller may do and see is decided in access.py.
 """
 
 import os
+from collections import Counter
 
 from fastapi import Request
 from fastapi.routing import APIRoute
@@ -12,7 +13,7 @@ from starlette.routing import BaseRoute
 
 from .. import access
 from ..access import Actor, Permission
-from ..errors import Denied
+from ..errors import Denied, Refused
 from .calls import Call
 from .parts import Parts
 
@@ -32,7 +33,16 @@ class Needs:
         actor.require(self.permission)
         if self.operators_only and actor.kind != "operator":
             raise Denied("this is for operators only")
+        _require_once(request)
         return Call(request, parts, actor, is_local=_is_owner(request))
+
+
+def _require_once(request: Request) -> None:
+    """Refused (`parameter_twice`): of two values one would be passed over without a word."""
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    for name, count in given.items():
+        if count > 1:
+            raise Refused(f"the parameter {name[:40]!r} is given more than once", code="parameter_twice")
 
 
 def needs_of(route: BaseRoute) -> Needs | None:

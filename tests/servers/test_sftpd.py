@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 
 from gateway import clock
 from gateway.config import SftpSettings
-from gateway.domain.folders import Folder, SshKey
+from gateway.domain.folders import Folder, FolderPassword, SshKey
 from gateway.domain.parties import Client
 from gateway.dropfolder.visit import Visit
 from gateway.errors import ConfigError, Unavailable
@@ -25,6 +26,7 @@ from gateway.servers import sftp_connection, sftpd
 from gateway.servers.sftp_packets import Type
 from gateway.servers.sftpd import SftpServer
 from tests.dropfolder.world import World
+from tests.servers.ftps_world import PASSWORD, with_password
 from tests.servers.sftp_world import Listener, Raw, eventually, handle, listening, request, u32, u64
 from tests.servers.test_sftp_protocol import s
 
@@ -69,7 +71,7 @@ def test_a_refused_log_in_says_why_in_the_log_alone(world: World, tmp_path: Path
     asyncio.run(main())
 
 
-def test_a_password_is_never_asked_for(world: World, tmp_path: Path) -> None:
+def test_a_password_is_not_asked_for_unless_the_settings_say_so(world: World, tmp_path: Path) -> None:
     """Nor keyboard-interactive, nor host-based: keys alone."""
 
     async def main() -> None:
@@ -339,6 +341,32 @@ def test_what_a_client_took_before_its_connection_was_lost_is_known_by_its_windo
                 assert (world.entry().fully_read_at is not None) is is_whole
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("by", [{"kbdint_auth": False}, {"password_auth": False}], ids=["password", "kbdint"])
+def test_a_password_opens_the_folder_where_the_settings_allow_it(
+    world: World, tmp_path: Path, by: dict[str, bool]
+) -> None:
+    """Some clients know nothing else, or only keyboard-interactive; keys go on to work, and the record tells which."""
+    row = with_password(world)
+
+    async def main() -> None:
+        async with listening(world, tmp_path, passwords=True) as listener:
+            (name,) = listener.publish(b"x" * 1000)
+            async with listener.sftp(client_keys=None, password=PASSWORD, public_key_auth=False, **by) as sftp:
+                await sftp.get(f"inbox/{name}", tmp_path / "got")
+            async with listener.sftp() as sftp:
+                assert await sftp.listdir("inbox") == [name]
+            began = time.monotonic()
+            wrong = {"client_keys": None, "password": "wrong-password-it-is", "public_key_auth": False, **by}
+            assert set(await refusal(listener, **wrong)) == {"wrong_password"}
+            assert time.monotonic() - began >= 1
+            world.set(FolderPassword, row.id, revoked_at=clock.now())
+            assert set(await refusal(listener, **wrong | {"password": PASSWORD})) == {"password_revoked"}
+
+    asyncio.run(main())
+    assert [session.password_id for session in world.sessions()] == [row.id, None]
+    assert world.entry().fully_read_at is not None
 
 
 def test_a_session_is_recorded_with_what_the_client_called_itself(world: World, tmp_path: Path) -> None:

@@ -293,6 +293,12 @@ def test_explain_tells_the_life_in_words(anywhere: World) -> None:
     assert told["deliveries"][0]["text"].endswith("answer: 550 5.1.1 no such user")
 
 
+def test_a_filter_that_is_given_twice_is_refused(gateway: World) -> None:
+    """One of the two would silently not be asked for."""
+    answer = gateway.ask("GET", "/documents?state=sealed&state=received", "own")
+    assert (answer.status_code, answer.json()["code"]) == (422, "parameter_twice")
+
+
 def test_a_credit_note_that_came_before_its_invoice_shows_it(anywhere: World) -> None:
     """The last bearer of the number before it, of the same company; another company's is none of its business."""
     own, other = anywhere.parties
