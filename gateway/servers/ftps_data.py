@@ -8,6 +8,7 @@ only then the file counts as read. Whatever else happens counts as sent, not as 
 import fcntl
 import socket
 import struct
+import sys
 import termios
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +42,8 @@ class Download:
         self._position = offset
 
     def read(self, size: int) -> bytes:
-        """The next bytes; OSError when the disk refuses, as of any file."""
-        try:
-            data = self._reading.read(self._position, size)
-        except GatewayError as error:
-            raise OSError(error.message) from error
+        """The next bytes; Unavailable when the disk refuses."""
+        data = self._reading.read(self._position, size)
         self._position += len(data)
         return data
 
@@ -65,7 +63,10 @@ class Download:
 
     def close(self) -> None:
         """It was never sent."""
-        self.finish(has_arrived=False)
+        try:
+            self.finish(has_arrived=False)
+        except GatewayError as error:
+            log.warning("entry.read_not_recorded", entry=self._reading.item.id, cause=error.message)
 
 
 class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
@@ -181,9 +182,14 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
         DTPHandler.close(self)
 
     def handle_error(self) -> None:
-        """What nobody foresaw, with its trace in our log."""
+        """Bytes that the disk refuses; or what nobody foresaw, with its trace in our log."""
         self._error = True
-        DTPHandler.handle_error(self)
+        error = sys.exc_info()[1]
+        if isinstance(error, GatewayError):
+            self._resp = (f"426 Transfer aborted: {error.message}.", log.warning)
+            self.close()
+        else:
+            DTPHandler.handle_error(self)
 
 
 def _unacknowledged(connection: Any) -> int:

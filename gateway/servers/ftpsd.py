@@ -8,6 +8,7 @@ them, and closes what is idle, not logged in in time, or no longer allowed.
 import asyncio
 import logging
 import socket
+import sys
 import threading
 from typing import Any
 
@@ -98,7 +99,21 @@ class _Acceptor(ThreadedFTPServer):  # type: ignore[misc]
             super().handle_accepted(sock, addr)
         except Exception:
             log.exception("ftps.not_accepted", address=addr[0])
+            for session in [one for one in list(self.listener.sessions) if one.ticket is self.ticket]:
+                session.close()
             sock.close()
+
+    def handle_error(self) -> None:
+        """Out of descriptors, most likely; pyftpdlib's own would stop listening for good."""
+        log.error("ftps.accept_failed", exc_info=sys.exc_info()[1])
+        self._is_over.wait(_LOOK_SECONDS)
+
+    def _loop(self, handler: FtpsSession) -> None:
+        """A session ends with its loop, which has lost sight of it while a wrong password waits for its answer."""
+        try:
+            super()._loop(handler)
+        finally:
+            handler.close()
 
     def stop(self) -> None:
         """Stop accepting, end every session, wait for their threads."""

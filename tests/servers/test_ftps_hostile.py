@@ -1,0 +1,333 @@
+"""FTPS clients that keep to no order: guesses in one go, transfers on top of each other, garbage, a stop any time."""
+
+import contextlib
+import errno
+import ftplib
+import hashlib
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.dropfolder.nodes import Reading
+from gateway.dropfolder.visit import Visit
+from gateway.errors import Unavailable
+from gateway.keys import passwords
+from gateway.servers.ftps_control import FtpsSession
+from tests.dropfolder.world import World
+from tests.servers.ftps_world import PASSWORD, Listener, get, listening
+
+ONE, TWO = os.urandom(200_000), os.urandom(3_000_000)
+
+
+@pytest.fixture
+def ftps(world: World, tmp_path: Path) -> Iterator[Listener]:
+    """Both listeners."""
+    with listening(world, tmp_path) as listener:
+        yield listener
+
+
+def eventually(question: Callable[[], bool], seconds: float = 10) -> bool:
+    """A client may be gone before the server has noticed."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not question():
+        time.sleep(0.02)
+    return question()
+
+
+def has_left(listener: Listener) -> bool:
+    """Whether no session has a place, a row or a thread any more."""
+    limits = listener.server._limits
+    return not (
+        limits._waiting
+        or limits._clients
+        or listener.server._listener.sessions
+        or any(row.ended_at is None for row in listener.world.sessions())
+    )
+
+
+def open_files() -> int:
+    """Descriptors of published bytes in this process."""
+    ends = tuple(hashlib.sha256(content).hexdigest()[-40:] for content in (ONE, TWO))
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += os.readlink(f"/proc/self/fd/{name}").endswith(ends)
+    return count
+
+
+def in_tls(listener: Listener) -> ssl.SSLSocket:
+    """The control connection behind AUTH TLS."""
+    raw = socket.create_connection(("localhost", listener.port), 10)
+    raw.recv(200)
+    raw.sendall(b"AUTH TLS\r\n")
+    raw.recv(200)
+    return listener.context().wrap_socket(raw, server_hostname="localhost")
+
+
+def open_data(listener: Listener, client: ftplib.FTP_TLS) -> ssl.SSLSocket:
+    """A data connection, its handshake made, before anything is asked for."""
+    host, port = client.makepasv()
+    return listener.context().wrap_socket(socket.create_connection((host, port), 10), server_hostname="localhost")
+
+
+# -- log-in
+
+
+def test_guesses_sent_in_one_go_are_not_taken_in_one_go(ftps: Listener) -> None:
+    """What comes behind a wrong password, before its answer, is not heard: else the wait would slow nobody."""
+    with in_tls(ftps) as control:
+        guesses = "".join(f"USER acme\r\nPASS wrong-password-{n}\r\n" for n in range(10))
+        control.sendall(f"{guesses}USER acme\r\nPASS {PASSWORD}\r\n".encode())
+        answer = b""
+        while b"530" not in answer:
+            answer += control.recv(4096)
+        assert b"230" not in answer
+        assert sum(one.score for one in ftps.server._penalties._sources.values()) <= 1
+
+
+@pytest.mark.parametrize("name", ["USER \xff\xfe", "CLNT \xff\xfe", "CLNT a\0b", "CLNT \x1b[2J"])
+def test_names_that_are_no_text_are_no_obstacle(ftps: Listener, name: str) -> None:
+    """They come into the log, and into the session's row."""
+    with in_tls(ftps) as control:
+        for line in (name, "PASS x" if name.startswith("USER") else "NOOP", "USER acme", f"PASS {PASSWORD}"):
+            control.sendall(line.encode("latin-1") + b"\r\n")
+            answer = control.recv(4096)
+        assert answer.startswith(b"230")
+    assert eventually(lambda: has_left(ftps))
+
+
+def test_the_wait_does_not_tell_how_many_hashes_were_checked(ftps: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that has two passwords costs twice the time of one that nobody has; the answer's moment hides it."""
+    monkeypatch.setattr(passwords, "_matches", lambda *_: time.sleep(0.6))
+    with in_tls(ftps) as control:
+        control.sendall(b"USER acme\r\nPASS wrong\r\n")
+        began, answer = time.monotonic(), b""
+        while b"530" not in answer:
+            answer += control.recv(4096)
+        assert 0.9 < time.monotonic() - began < 1.4
+
+
+def test_who_logs_in_while_the_database_is_away_is_told_to_come_later(
+    ftps: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """421, and the place is given back."""
+
+    def unavailable(*_: object) -> None:
+        raise Unavailable("the database does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Visit, "begin", unavailable)
+        for _ in range(3):
+            with pytest.raises(ftplib.error_temp, match="421"), ftps.session():
+                pass
+    assert eventually(lambda: has_left(ftps))
+    with ftps.session() as client:
+        assert client.pwd() == "/"
+
+
+# -- the session's end
+
+
+def test_garbage_inside_tls_gives_the_place_back(ftps: Listener) -> None:
+    """An error that nobody foresaw ends the whole session: its place, its row, its thread."""
+    with ftps.session() as client:
+        assert client.sock is not None
+        os.write(client.sock.fileno(), b"\x17\x03\x03\x00\x20" + os.urandom(32))
+        with contextlib.suppress(OSError):
+            client.sock.recv(100)
+    assert eventually(lambda: has_left(ftps))
+
+
+def test_commands_behind_quit_are_not_heard(ftps: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session is closed; they are no defect of ours either."""
+    errors: list[object] = []
+    monkeypatch.setattr(FtpsSession, "log_exception", lambda _, instance: errors.append(instance))
+    with ftps.session() as client:
+        assert client.sock is not None
+        client.sock.sendall(b"QUIT\r\nCWD inbox\r\n")
+        assert eventually(lambda: has_left(ftps))
+    assert errors == []
+
+
+def test_a_stop_while_a_wrong_password_waits_for_its_answer_leaves_nothing(world: World, tmp_path: Path) -> None:
+    """The session's loop has lost sight of it for that time."""
+    with listening(world, tmp_path) as listener:
+        control = in_tls(listener)
+        control.sendall(b"USER acme\r\nPASS wrong\r\n")
+        assert eventually(lambda: bool(listener.server._penalties._sources))
+        listener.run(listener.server.close())
+        assert has_left(listener)
+        control.close()
+
+
+def test_who_gets_no_thread_keeps_no_place(ftps: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine has no more threads: the connection is closed, and later ones are served."""
+
+    def no_thread(*_args: object, **_kwargs: object) -> threading.Thread:
+        raise RuntimeError("can't start new thread")
+
+    acceptor = ftps.server._acceptors[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(acceptor, "_start_task", no_thread)
+        with socket.create_connection(("localhost", ftps.port), 10) as raw:
+            raw.recv(200)
+            raw.settimeout(5)
+            assert raw.recv(200) == b""
+        assert has_left(ftps)
+    with ftps.session() as client:
+        assert client.pwd() == "/"
+
+
+def test_a_machine_out_of_descriptors_is_listened_on_again(ftps: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accepting fails for a while; the listener is there when it is over."""
+    failures: list[int] = []
+
+    def fail() -> None:
+        failures.append(1)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ftps.server._acceptors[0], "accept", fail)
+        with socket.create_connection(("localhost", ftps.port), 10):
+            assert eventually(lambda: bool(failures))
+    with ftps.session() as client:
+        assert client.pwd() == "/"
+
+
+def test_a_session_ends_without_its_database(ftps: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that waits for its data connection cannot be recorded then; place and bytes are given back."""
+    (name,) = ftps.publish(ONE)
+
+    def unavailable(*_: object) -> None:
+        raise Unavailable("the database does not answer")
+
+    with ftps.session() as client:
+        client.makepasv()
+        client.sendcmd(f"RETR inbox/{name}")
+        errors: list[object] = []
+        monkeypatch.setattr(FtpsSession, "log_exception", lambda _, instance: errors.append(instance))
+        monkeypatch.setattr(Visit, "_record", unavailable)
+        assert client.sock is not None
+        client.sock.shutdown(socket.SHUT_RDWR)
+        assert eventually(lambda: not ftps.server._listener.sessions)
+    assert eventually(lambda: has_left(ftps))
+    assert (open_files(), errors) == (0, [])
+
+
+# -- transfers on top of each other
+
+
+def test_a_transfer_without_a_data_connection_is_refused(ftps: Listener) -> None:
+    """Instead of keeping a file open for a connection that never comes, one for each RETR."""
+    (name,) = ftps.publish(ONE)
+    with ftps.session() as client:
+        for _ in range(5):
+            with pytest.raises(ftplib.error_temp, match="425"):
+                client.sendcmd(f"RETR inbox/{name}")
+        assert open_files() == 0
+        client.makepasv()
+        assert client.sendcmd(f"RETR inbox/{name}").startswith("150")
+        for _ in range(5):
+            with pytest.raises(ftplib.error_temp, match="425"):
+                client.sendcmd(f"RETR inbox/{name}")
+        assert open_files() == 1
+        assert get(client, f"inbox/{name}") == ONE
+    assert eventually(lambda: has_left(ftps))
+    assert open_files() == 0
+
+
+@pytest.mark.parametrize("between", ["", "ABOR"])
+def test_a_file_that_was_not_fetched_does_not_come_over_the_next_connection(ftps: Listener, between: str) -> None:
+    """PASV and RETR of one, no connection made; then PASV and RETR of the other: the client gets the other."""
+    one, two = ftps.publish(ONE, TWO)
+    with ftps.session() as client:
+        client.voidcmd("TYPE I")
+        client.makepasv()
+        client.sendcmd(f"RETR inbox/{one}")
+        if between:
+            client.sendcmd(between)
+        data = open_data(ftps, client)
+        time.sleep(0.2)
+        client.sendcmd(f"RETR inbox/{two}")
+        received = b""
+        while piece := data.recv(65536):
+            received += piece
+        data.unwrap()
+        data.close()
+        assert client.voidresp().startswith("226")
+    assert received == TWO
+    assert open_files() == 0
+
+
+@pytest.mark.parametrize("moment", ["before", "during", "ending"])
+def test_a_second_file_does_not_take_the_first_ones_connection(ftps: Listener, moment: str) -> None:
+    """It is refused; the first one arrives and is recorded."""
+    one, two = ftps.publish(TWO, ONE)
+    with ftps.session() as client:
+        client.voidcmd("TYPE I")
+        received = b""
+        if moment == "before":
+            host, port = client.makepasv()
+            client.putcmd(f"RETR inbox/{one}")
+            client.putcmd(f"RETR inbox/{two}")
+            assert client.getresp().startswith("150")
+            with pytest.raises(ftplib.error_temp, match="425"):
+                client.getresp()
+            raw = socket.create_connection((host, port), 10)
+            data = ftps.context().wrap_socket(raw, server_hostname="localhost")
+        else:
+            data = open_data(ftps, client)
+            assert client.sendcmd(f"RETR inbox/{one}").startswith("125")
+            if moment == "ending":
+                while len(received) < len(TWO):
+                    received += data.recv(65536)
+                time.sleep(0.2)
+            with pytest.raises(ftplib.error_temp, match="425"):
+                client.sendcmd(f"RETR inbox/{two}")
+        while piece := data.recv(65536):
+            received += piece
+        data.unwrap()
+        data.close()
+        assert client.voidresp().startswith("226")
+    assert received == TWO
+    assert (open_files(), len(ftps.world.bodies("entry.read"))) == (0, 2)
+    assert ftps.world.entries()[0].fully_read_at and not ftps.world.entries()[1].fully_read_at
+
+
+def test_an_abort_after_the_last_byte_is_answered_once(ftps: Listener) -> None:
+    """226 for the transfer, 225 for the abort: a third answer would be taken for the next command's."""
+    (name,) = ftps.publish(ONE)
+    with ftps.session() as client:
+        data = open_data(ftps, client)
+        client.sendcmd(f"RETR inbox/{name}")
+        left = len(ONE)
+        while left:
+            left -= len(data.recv(65536))
+        time.sleep(0.2)
+        answers = [client.sendcmd("ABOR"), client.getresp(), client.sendcmd("NOOP")]
+        data.close()
+    assert [answer[:3] for answer in answers] == ["226", "225", "200"]
+    assert not ftps.world.entry().fully_read_at
+
+
+def test_bytes_that_the_disk_refuses_end_the_transfer_in_words(ftps: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """426 with the cause, and the session goes on."""
+    (name,) = ftps.publish(ONE)
+
+    def refuse(*_: object) -> bytes:
+        raise Unavailable("these bytes cannot be read at the moment; try again")
+
+    with ftps.session() as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Reading, "read", refuse)
+            with client.transfercmd(f"RETR inbox/{name}") as data:
+                assert data.recv(100) == b""
+            with pytest.raises(ftplib.error_temp, match=r"426 .*cannot be read at the moment"):
+                client.voidresp()
+        assert get(client, f"inbox/{name}") == ONE
