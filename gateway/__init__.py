@@ -2,11 +2,11 @@
 
 The journey of one invoice, and where to read it (ARCHITECTURE.md has the map):
 
-    web/api/documents.py, intake/spool.py     the doors
+    web/api/submissions.py, intake/spool.py   the doors
     intake/receive.py, accept.py              read in a worker, accept exactly once
     sealing/seal.py                           seal and verify in a worker, plan the deliveries
     delivery/publish.py, delivery/attempt.py  into the drop folder, and to the relay
-    dropfolder/, servers/sftpd.py             what clients do with it, and which fact is a receipt
+    dropfolder/, servers/                     what clients do with it, and which fact is a receipt
     dossier/explain.py                        the life of a document in words
 
 Start with domain/ for the words, then daemon.py for the parts.

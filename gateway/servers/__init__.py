@@ -1,14 +1,22 @@
 """The protocols that clients and mail servers speak to the gateway: protocol on one side, calls on the other.
 
 A server knows its standard, its limits and one table from our errors to its own; what a folder or a message means is
-decided below. Everything here runs on the event loop and may only touch memory and local files there; a call that
-can wait for the database goes to the named pool that the server was given.
+decided below. SFTP and HTTP run on the event loop and may only touch memory and local files there; a call that can
+wait for the database goes to the named pool that the server was given. FTPS has a thread for each session.
 
 sftpd.py            the SFTP listener: start, limits, sweeps, drain, stop
-sftp_connection.py  one SSH connection: log-in by public key, nothing but the sftp subsystem
+sftp_connection.py  one SSH connection: log-in by key or password, nothing but the sftp subsystem
 sftp_channel.py     one SFTP channel: requests in order, back-pressure, what its end means
 sftp_engine.py      SFTP version 3 without I/O: a request in, an answer out
 sftp_packets.py     the bytes of SFTP version 3
 ssh_keys.py         algorithms that are offered, host keys
+ssh_window.py       how much of what was sent a client has taken
+ftpsd.py            the FTPS listeners: start, sweeps, drain, stop
+ftps_control.py     one FTPS session: TLS, log-in, data connections, replies
+ftps_commands.py    what its commands do to the folder
+ftps_data.py        one data connection, and whether what it carried arrived
+ftps_tls.py         certificate, ciphers, a context for each session
+long_name.py        a line as of `ls -l`, for both
 limits.py           how many connections, from where, of whom
+penalties.py        what failed log-ins cost their source
 """

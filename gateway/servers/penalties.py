@@ -59,7 +59,9 @@ class Penalties:
         now = clock.monotonic()
         with self._lock:
             self._make_room(now)
-            known = self._sources.setdefault(source_of(address), _Source(at=now))
+            source = source_of(address)
+            known = self._sources.pop(source, None) or _Source(at=now)
+            self._sources[source] = known  # the last one now
             known.score, known.at = self._score(known, now) + 1, now
             delay = self._delay(known.score)
             if known.score >= self._ban_after:
