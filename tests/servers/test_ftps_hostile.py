@@ -162,7 +162,7 @@ def test_a_stop_while_a_wrong_password_waits_for_its_answer_leaves_nothing(world
         control.sendall(b"USER acme\r\nPASS wrong\r\n")
         assert eventually(lambda: bool(listener.server._penalties._sources))
         listener.run(listener.server.close())
-        assert has_left(listener)
+        assert eventually(lambda: has_left(listener))
         control.close()
 
 
@@ -179,7 +179,7 @@ def test_who_gets_no_thread_keeps_no_place(ftps: Listener, monkeypatch: pytest.M
             raw.recv(200)
             raw.settimeout(5)
             assert raw.recv(200) == b""
-        assert has_left(ftps)
+        assert eventually(lambda: has_left(ftps))
     with ftps.session() as client:
         assert client.pwd() == "/"
 
