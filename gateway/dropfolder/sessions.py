@@ -92,12 +92,9 @@ def _elsewhere(networks: Sequence[str] | None, address: str) -> str:
     """The obstacle that an address is none of the folder's; empty when it is, or may be any."""
     if networks is None:
         return ""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return "address"
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return "" if any((mapped or parsed) in ipaddress.ip_network(one) for one in networks) else "address"
+    parsed = identifiers.network_address(address)
+    is_there = parsed is not None and any(parsed in ipaddress.ip_network(one) for one in networks)
+    return "" if is_there else "address"
 
 
 @dataclass(frozen=True)

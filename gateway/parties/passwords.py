@@ -13,7 +13,7 @@ from ..domain.folders import Folder, FolderPassword
 from ..errors import Conflict, NotFound, Refused
 from ..store import database
 from ..store.database import Transaction
-from .sshkeys import folder_of
+from .sshkeys import folder_of, is_in_use
 
 MOST = 2
 
@@ -38,7 +38,7 @@ def add_password(
     if expires_at is not None and expires_at <= at:
         raise Refused("the password would have expired already", code="expires_in_the_past")
     rows = tx.exec(select(FolderPassword).where(FolderPassword.folder_id == folder.id)).all()
-    if sum(_is_in_use(row, at) for row in rows) >= MOST:
+    if sum(is_in_use(row, at) for row in rows) >= MOST:
         raise Conflict(f"the folder has {MOST} passwords: revoke the old one first", code="too_many_passwords")
     row = FolderPassword(
         folder_id=folder.id,
@@ -53,10 +53,6 @@ def add_password(
     facts = row.model_dump(include={"folder_id", "expires_at"})
     evidence.record(tx, "password.added", row.id, actor=actor.id, client_id=client_id, **facts)
     return row
-
-
-def _is_in_use(row: FolderPassword, at: dt.datetime) -> bool:
-    return row.revoked_at is None and (row.expires_at is None or row.expires_at > at)
 
 
 def revoke_password(tx: Transaction, actor: Actor, client_id: str, password_id: str) -> FolderPassword:

@@ -15,7 +15,7 @@ from sqlmodel import col, select
 
 from .. import evidence
 from ..access import Actor, Permission, client_for
-from ..domain.folders import Folder, SshKey
+from ..domain.folders import Folder, FolderPassword, SshKey
 from ..errors import Conflict, NotFound, Refused
 from ..store import database
 from ..store.database import Transaction
@@ -105,7 +105,7 @@ def add_key(
     known = next((row for row in keys if row.fingerprint == key.fingerprint), None)
     if known is not None:
         return _same(known, expires_at)
-    if sum(_is_in_use(row, at) for row in keys) >= MAX_KEYS:
+    if sum(is_in_use(row, at) for row in keys) >= MAX_KEYS:
         raise Conflict(f"the folder has {MAX_KEYS} keys: revoke one that is not used any more", code="too_many_keys")
     row = SshKey(
         folder_id=folder.id,
@@ -141,8 +141,9 @@ def _same(known: SshKey, expires_at: dt.datetime | None) -> SshKey:
     return known
 
 
-def _is_in_use(key: SshKey, at: dt.datetime) -> bool:
-    return key.revoked_at is None and (key.expires_at is None or key.expires_at > at)
+def is_in_use(credential: SshKey | FolderPassword, at: dt.datetime) -> bool:
+    """Whether a key or password opens its folder at that instant."""
+    return credential.revoked_at is None and (credential.expires_at is None or credential.expires_at > at)
 
 
 def revoke_key(tx: Transaction, actor: Actor, key_id: str) -> SshKey:

@@ -19,8 +19,9 @@ from pyftpdlib.servers import ThreadedFTPServer
 from .. import clock
 from ..config import FtpsSettings, SftpSettings
 from ..dropfolder.folders import DropFolders
-from ..errors import ConfigError, GatewayError, Unavailable
+from ..errors import GatewayError, Unavailable
 from ..pools import ThreadPool
+from . import httpd
 from .ftps_control import FtpsSession, ImplicitFtpsSession
 from .ftps_tls import Identity
 from .limits import ConnectionLimits, Ticket
@@ -152,7 +153,9 @@ class FtpsServer:
             ("[ftps.listen]", self.settings.listen, FtpsSession),
             ("[ftps.listen_implicit]", self.settings.listen_implicit, ImplicitFtpsSession),
         )
-        sockets = [(_bind(where, address), kind) for where, address, kind in wanted if address]
+        sockets = [
+            (httpd.bind(*httpd.resolve(address, where), where), kind) for where, address, kind in wanted if address
+        ]
         self._acceptors = [_Acceptor(sock, kind, self._listener) for sock, kind in sockets]
         self._sweeper = asyncio.create_task(self._sweep_for_ever(), name="ftps-sweep")
         addresses = [(str(sock.getsockname()[0]), int(sock.getsockname()[1])) for sock, _ in sockets]
@@ -202,13 +205,3 @@ class FtpsServer:
         for session in list(self._listener.sessions):
             session.end()
         await asyncio.gather(*(asyncio.to_thread(acceptor.stop) for acceptor in self._acceptors))
-
-
-def _bind(where: str, listen: str) -> socket.socket:
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
-    except (OSError, ValueError, OverflowError) as error:
-        raise ConfigError(f"{where} {listen}: {error}", where=where) from None

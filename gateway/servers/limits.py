@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
+from ..domain.identifiers import network_address
 from ..errors import Unavailable
 
 
@@ -95,12 +96,7 @@ class Handles:
 
 def source_of(address: str) -> str:
     """What counts as one source: an IPv4 address, or the /64 that an IPv6 site has to itself."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
+    parsed = network_address(address)
     if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
         return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
+    return address if parsed is None else str(parsed)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import clock
+from ..domain.identifiers import network_address
 from ..errors import Unavailable
 from .limits import source_of
 
@@ -69,12 +70,8 @@ class Penalties:
             return delay
 
     def _is_safe(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-        return any((mapped or parsed) in network for network in self._safe)
+        parsed = network_address(address)
+        return parsed is not None and any(parsed in network for network in self._safe)
 
     def _score(self, known: _Source, now: float) -> float:
         return max(0.0, known.score - (now - known.at) * self._per_minute / 60)
