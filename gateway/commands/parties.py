@@ -203,6 +203,47 @@ def set_settings(
     show.thing(call(context, act), as_json)
 
 
+@delivery_settings.command("folder")
+def set_rules(
+    context: typer.Context,
+    client: Client,
+    user: Annotated[str | None, typer.Option("--user", help="Log-in of the folder; else the client's first.")] = None,
+    formats: Annotated[list[str] | None, typer.Option("--format", help="pdf or xml; may be given again.")] = None,
+    receipt: Annotated[str | None, typer.Option("--receipt", help="delete, full_read, api or none.")] = None,
+    layout: Annotated[str | None, typer.Option("--layout", help="flat or by_contract.")] = None,
+    template: Annotated[
+        str | None, typer.Option("--name-template", help="As {date}_{number}_{nature}; or usual.")
+    ] = None,
+    inbox_days: Annotated[str | None, typer.Option("--inbox-days", help="Days until it leaves; or usual.")] = None,
+    linger: Annotated[str | None, typer.Option("--linger-minutes", help="Minutes; or usual.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change rules of a client's drop folder; what is published keeps its name and its place."""
+    given = {
+        "formats": formats,
+        "receipt": receipt,
+        "layout": layout,
+        "name_template": template,
+        "inbox_days": inbox_days,
+        "linger_minutes": linger,
+    }
+    body = {name: None if value == "usual" else value for name, value in given.items() if value}
+
+    async def act(api: Api) -> Any:
+        path = f"/clients/{await client_id(api, client)}/folders"
+        return await api.patch(f"{path}/{(await folder_of(api, path, user))['id']}", body)
+
+    show.thing(call(context, act), as_json)
+
+
+async def folder_of(api: Api, path: str, user_name: str | None) -> Any:
+    """A client's folder by its log-in, else its first; NotFound."""
+    for folder in await api.every(path):
+        if user_name in (None, folder["user_name"]):
+            return folder
+    raise NotFound(f"the client has no folder of the log-in {user_name!r}")
+
+
 @delivery_settings.command("networks")
 def set_networks(
     context: typer.Context,
@@ -214,7 +255,7 @@ def set_networks(
 
     async def act(api: Api) -> Any:
         path = f"/clients/{await client_id(api, client)}/folders"
-        first = (await api.every(path))[0]
+        first = await folder_of(api, path, None)
         return await api.put(f"{path}/{first['id']}/networks", {"networks": networks or None})
 
     show.thing(call(context, act), as_json)

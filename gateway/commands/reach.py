@@ -72,6 +72,10 @@ class Api:
         """Replace something."""
         return await self._ask("PUT", path, json=body)
 
+    async def patch(self, path: str, body: Any) -> Any:
+        """The answer to a PATCH."""
+        return await self._ask("PATCH", path, json=body)
+
     async def delete(self, path: str) -> Any:
         """End something."""
         return await self._ask("DELETE", path)

@@ -2,18 +2,19 @@
 
 The folder row is updated before its entries are inserted (folders in id order), so commit order is sequence
 order and a reader at N never skips one. mtime = max(now, last mtime), whole seconds. A name is decided here and
-kept for ever: `k` counts up when a name, compared without case, was ever used in that folder.
+kept for ever: `k` counts up when a name, compared without case, was ever used in that folder. So is the folder
+inside the inbox, where the layout has one for each contract.
 """
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 import structlog
-from sqlmodel import col, select
+from sqlmodel import col
 
 from .. import clock
 from ..domain import names
@@ -26,6 +27,7 @@ from ..evidence import Fact, record_all
 from ..store import database
 from ..store.blobs import Blobs, is_whole
 from ..store.database import Database, Transaction
+from .namer import Namer
 
 log = structlog.get_logger(__name__)
 _CODES = {
@@ -73,14 +75,6 @@ class Publisher:
         return [(row[0], tuple(d for d in (row[1] or row[2], row[3]) if d)) for row in rows]
 
 
-@dataclass
-class _Batch:
-    """The deliveries of one folder, in order, and what publishing them inserts."""
-
-    folder: Folder
-    items: list[tuple[Delivery, Document, str]] = field(default_factory=list)  # with the contract's number
-
-
 def publish(tx: Transaction, delivery_ids: Sequence[str], lost: frozenset[str], zone: ZoneInfo) -> int:
     """Publish those deliveries that are still planned; hold those whose bytes are `lost`. How many it dealt with."""
     now = database.now(tx)
@@ -110,8 +104,10 @@ def publish(tx: Transaction, delivery_ids: Sequence[str], lost: frozenset[str], 
 def _publish_folder(
     tx: Transaction, folder_id: str, items: list[tuple[Delivery, Document, str]], now: dt.datetime, zone: ZoneInfo
 ) -> None:
-    formats = tx.execute(sa.select(col(Folder.formats)).where(col(Folder.id) == folder_id)).scalar_one()
-    parts = [(d, doc, contract, part) for d, doc, contract in items for part in _parts(doc, formats)]
+    folder = tx.execute(
+        sa.select(col(Folder.formats), col(Folder.layout), col(Folder.name_template)).where(col(Folder.id) == folder_id)
+    ).one()
+    parts = [(d, doc, contract, part) for d, doc, contract in items for part in _parts(doc, folder.formats)]
     last_sequence, last_mtime = tx.execute(
         sa.update(Folder)
         .where(col(Folder.id) == folder_id)
@@ -125,16 +121,18 @@ def _publish_folder(
         .returning(col(Folder.last_sequence), col(Folder.last_mtime))
     ).one()
     month = f"{dt.datetime.fromtimestamp(last_mtime, zone):%Y-%m}"
-    namer = _Namer(tx, folder_id, parts)
+    wanted = [(doc, contract, part.code, part.format) for _, doc, contract, part in parts]
+    namer = Namer(tx, folder_id, folder.layout, folder.name_template, wanted)
     entries, events = [], []
     for sequence, (delivery, document, contract, part) in enumerate(parts, last_sequence - len(parts) + 1):
-        name = namer.name(document, contract, part)
+        directory, name = namer.place((document, contract, part.code, part.format))
         entry = {
             "id": clock.new_id("ent"),
             "folder_id": folder_id,
             "delivery_id": delivery.id,
             "document_id": document.id,
             "area": "inbox" if document.kind.is_invoice else "documents",
+            "directory": directory,
             "name": name,
             "name_folded": names.fold(name),
             "format": part.format,
@@ -174,7 +172,7 @@ def _publish_folder(
 
 
 def _published(entry: dict[str, Any]) -> Fact:
-    facts = {key: entry[key] for key in ("folder_id", "name", "sequence", "mtime", "sha256", "size")}
+    facts = {key: entry[key] for key in ("folder_id", "directory", "name", "sequence", "mtime", "sha256", "size")}
     return Fact("delivery.published", entry["delivery_id"], entry["document_id"], {"entry": entry["id"], **facts})
 
 
@@ -199,41 +197,6 @@ def _parts(document: Document, formats: list[str]) -> list[_Part]:
     if "xml" in formats and document.xml_sha256 is not None and document.xml_size is not None:
         parts.append(_Part("xml", names.nature_code(document.nature, "xml"), document.xml_sha256, document.xml_size))
     return parts or [pdf]
-
-
-class _Namer:
-    """Names for one batch: looks up once which of the wanted names the folder ever used."""
-
-    def __init__(self, tx: Transaction, folder_id: str, parts: Sequence[tuple[Delivery, Document, str, _Part]]) -> None:
-        self._tx = tx
-        self._folder_id = folder_id
-        wanted = {names.fold(self._candidate(doc, contract, part, 1)) for _, doc, contract, part in parts}
-        self._used = set(
-            tx.exec(
-                select(Entry.name_folded).where(Entry.folder_id == folder_id, col(Entry.name_folded).in_(wanted))
-            ).all()
-        )
-
-    def name(self, document: Document, contract: str, part: _Part) -> str:
-        """The first free name; from now on it is used."""
-        k = 1
-        while self._is_used(name := self._candidate(document, contract, part, k), k):
-            k += 1
-        self._used.add(names.fold(name))
-        return name
-
-    def _is_used(self, name: str, k: int) -> bool:
-        folded = names.fold(name)
-        if folded in self._used:
-            return True
-        if k == 1:  # looked up with the batch
-            return False
-        query = select(Entry.id).where(Entry.folder_id == self._folder_id, Entry.name_folded == folded)
-        return self._tx.exec(query).first() is not None
-
-    @staticmethod
-    def _candidate(document: Document, contract: str, part: _Part, k: int) -> str:
-        return names.entry_name(document.issue_date, contract, document.number, part.code, k, part.format)
 
 
 def _hold(tx: Transaction, deliveries: Sequence[Delivery], now: dt.datetime) -> None:

@@ -22,6 +22,13 @@ class ReceiptMode(enum.StrEnum):
     NONE = "none"
 
 
+class Layout(enum.StrEnum):
+    """Where in its inbox a folder's entries are published from now on."""
+
+    FLAT = "flat"
+    BY_CONTRACT = "by_contract"
+
+
 class Folder(SQLModel, table=True):
     """A client's drop folder; `user_name` is its log-in."""
 
@@ -33,6 +40,10 @@ class Folder(SQLModel, table=True):
     # ^ of "pdf" and "xml"; at least one
     receipt_mode: ReceiptMode = Field(default=ReceiptMode.DELETE, sa_type=word(ReceiptMode))
     all_contracts: bool = Field(default=True, description="False: only those of folder_contract")
+    layout: Layout = Field(default=Layout.FLAT, sa_type=word(Layout))
+    name_template: str | None = Field(default=None, max_length=100, description="None: the grammar of domain/names.py")
+    inbox_days: int | None = Field(default=None, description="None: as the settings say")
+    linger_minutes: int | None = Field(default=None, description="None: as the settings say")
     last_sequence: int = Field(default=0, sa_type=sa.BigInteger)
     last_mtime: int = Field(default=0, sa_type=sa.BigInteger, description="Unix seconds")
     version: int = Field(default=0, sa_type=sa.BigInteger, description="Counts whatever changes a listing")
@@ -92,6 +103,7 @@ class Entry(SQLModel, table=True):
     delivery_id: str = Field(foreign_key="delivery.id", index=True)
     document_id: str = Field(foreign_key="document.id")
     area: str = Field(default="inbox", max_length=10, description="inbox | documents: kinds without receipts")
+    directory: str = Field(default="", max_length=61, description="Inside its area, where the folder's layout has some")
     name: str = Field(max_length=100)
     name_folded: str = Field(max_length=100, description="Lower case: names are unique without case, for ever")
     format: str = Field(max_length=4, description="pdf | xml")
@@ -143,12 +155,13 @@ class FolderEvent(SQLModel, table=True):
 
 
 class FolderDirectory(SQLModel, table=True):
-    """A folder that the client made under inbox/; it lives only in that client's view."""
+    """A folder under inbox/ that the client made, which lives only in its view, or that its layout has."""
 
     __tablename__ = "folder_directory"
     folder_id: str = Field(primary_key=True, foreign_key="folder.id")
     path_folded: str = Field(primary_key=True, max_length=300)
     path: str = Field(max_length=300)
+    by_layout: bool = Field(default=False, description="Not the client's: its limit does not count it")
     created_at: dt.datetime = Field(sa_type=UTCDateTime)
 
 

@@ -18,7 +18,7 @@ from ..evidence import Fact
 from ..store import database
 from ..store.database import Transaction
 from . import paths, receipts
-from .index import DIRECTORY, ENTRY, FOLDER, Item, item_of
+from .index import DIRECTORY, ENTRY, FOLDER, Item, item_of, own_place
 
 NOT_THERE = "no such file"
 
@@ -52,7 +52,7 @@ def rename(tx: Transaction, folder_id: str, who: dict[str, Any], item: Item, tar
     row = _still_there(tx, item)
     now = database.now(tx)
     values: dict[str, Any] = {"path": None, "path_folded": None, "renamed_at": None}
-    if target != f"/{row.area}/{row.name}":
+    if target != own_place(row):
         paths.check_new_file(target)
         _check_free(tx, folder_id, target, moving=row.id)
         values = {"path": target, "path_folded": names.fold(target), "renamed_at": now}
@@ -65,7 +65,7 @@ def rename(tx: Transaction, folder_id: str, who: dict[str, Any], item: Item, tar
 
 def _still_there(tx: Transaction, item: Item) -> Any:
     row = receipts.entry_row(tx, item.id)
-    place = row.path or f"/{row.area}/{row.name}"
+    place = row.path or own_place(row)
     if row.removed_at is not None or row.withdrawn_at is not None or place != item.place:
         raise NotFound(NOT_THERE)
     return row
@@ -131,11 +131,12 @@ def make_directory(tx: Transaction, folder_id: str, path: str, limit: int) -> No
     _check_free(tx, folder_id, path, moving="")
     if parent != paths.INBOX and not _directory_exists(tx, folder_id, names.fold(parent)):
         raise NotFound("no such folder")
-    made = sa.select(sa.func.count()).select_from(DIRECTORY).where(DIRECTORY.c.folder_id == folder_id)
+    made = sa.select(sa.func.count()).select_from(DIRECTORY)
+    made = made.where(DIRECTORY.c.folder_id == folder_id, ~DIRECTORY.c.by_layout)
     if tx.execute(made).scalar_one() >= limit:
         raise Refused(f"at most {limit} folders can be made", code="too_many_directories")
-    row = {"folder_id": folder_id, "path": path, "path_folded": folded, "created_at": database.now(tx)}
-    tx.execute(sa.insert(DIRECTORY), [row])
+    row = {"folder_id": folder_id, "path": path, "path_folded": folded}
+    tx.execute(sa.insert(DIRECTORY), [{**row, "by_layout": False, "created_at": database.now(tx)}])
 
 
 def remove_directory(tx: Transaction, folder_id: str, path: str) -> None:

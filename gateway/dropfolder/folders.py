@@ -85,11 +85,9 @@ class DropFolders:
 
     def expire(self, now: dt.datetime) -> int:
         """What was published too long ago and not received leaves the inbox; how many deliveries ended unread by it."""
-        before = now - dt.timedelta(days=self._settings.inbox_days)
-        count = 0
-        for folder_id in self._db.read(lambda tx: retention.folders_with_expired(tx, before)):
-            count += self._expire(folder_id, before)
-        return count
+        usual = self._settings.inbox_days
+        late = self._db.read(lambda tx: retention.folders_with_expired(tx, now, usual))
+        return sum(self._expire(folder_id, before) for folder_id, before in late.items())
 
     def _expire(self, folder_id: str, before: dt.datetime) -> int:
         count = 0

@@ -46,6 +46,7 @@ _COLUMNS = [
         "id",
         "document_id",
         "area",
+        "directory",
         "name",
         "path",
         "sha256",
@@ -81,13 +82,18 @@ class Item:
     received_at: dt.datetime | None
 
 
+def own_place(row: Any) -> str:
+    """Where an entry was published; a client may have moved it."""
+    return paths.join(paths.join(f"/{row.area}", row.directory) if row.directory else f"/{row.area}", row.name)
+
+
 def item_of(row: Any) -> Item:
     """From a row with the columns of `items_where`."""
     return Item(
         id=row.id,
         document_id=row.document_id,
         name=row.name,
-        place=row.path or f"/{row.area}/{row.name}",
+        place=row.path or own_place(row),
         sha256=row.sha256,
         size=row.size,
         mtime=row.mtime,
@@ -117,6 +123,7 @@ class _News:
     version: int
     last_mtime: int
     last_sequence: int
+    linger: dt.timedelta
     now: dt.datetime
     items: list[Item]
     directories: dict[str, int] | None  # path -> Unix seconds; None: as before
@@ -127,10 +134,11 @@ class Index:
     """One folder's entries by place. Any thread may ask; `refresh` waits for the database."""
 
     def __init__(self, db: Database, folder_id: str, linger: dt.timedelta) -> None:
+        """`linger`: where the folder has no rule of its own."""
         self.folder_id = folder_id
         self.last_mtime = 0  # entries below it are visible
         self._db = db
-        self._linger = linger
+        self._usual_linger = self._linger = linger
         self._version = -1
         self._last_sequence = 0
         self._newest = 0
@@ -181,26 +189,30 @@ class Index:
 
     def _read(self, tx: Transaction) -> _News:
         folder = tx.execute(
-            sa.select(FOLDER.c.version, FOLDER.c.last_mtime, FOLDER.c.last_sequence).where(
+            sa.select(FOLDER.c.version, FOLDER.c.last_mtime, FOLDER.c.last_sequence, FOLDER.c.linger_minutes).where(
                 FOLDER.c.id == self.folder_id
             )
         ).one()
         now = database.now(tx)
+        minutes = folder.linger_minutes
+        linger = self._usual_linger if minutes is None else dt.timedelta(minutes=minutes)
         items: list[Item] = []
         directories = months = None
         if self._version < 0:
-            items = items_where(tx, self.folder_id, self._is_at_hand(now))
+            items = items_where(tx, self.folder_id, self._is_at_hand(now - linger))
         elif (folder.version, folder.last_sequence) != (self._version, self._last_sequence):
             items = self._newer(tx)
         if folder.version != self._version:
             directories = self._read_directories(tx)
         if self._version < 0 or any(item.is_gone or item.month not in self._months for item in items):
             months = self._read_months(tx)
-        return _News(folder.version, folder.last_mtime, folder.last_sequence, now, items, directories, months)
+        version, last_mtime, last_sequence = folder.version, folder.last_mtime, folder.last_sequence
+        return _News(version, last_mtime, last_sequence, linger, now, items, directories, months)
 
-    def _is_at_hand(self, now: dt.datetime) -> Any:
+    @staticmethod
+    def _is_at_hand(received_after: dt.datetime) -> Any:
         lingers = sa.and_(
-            ENTRY.c.received_at > now - self._linger, ENTRY.c.removed_at.is_(None), ENTRY.c.withdrawn_at.is_(None)
+            ENTRY.c.received_at > received_after, ENTRY.c.removed_at.is_(None), ENTRY.c.withdrawn_at.is_(None)
         )
         return sa.or_(ENTRY.c.listed, lingers)
 
@@ -252,7 +264,7 @@ class Index:
             if news.months is not None:
                 self._months = news.months
             self._version, self._last_sequence = news.version, news.last_sequence
-            self.last_mtime = news.last_mtime
+            self.last_mtime, self._linger = news.last_mtime, news.linger
             self._evict(news.now)
 
     def apply(self, items: Iterable[Item]) -> None:
@@ -340,7 +352,7 @@ class Index:
         return [item for item in items if item.listed and item.mtime < self.last_mtime]
 
     def directories(self) -> dict[str, int]:
-        """Every folder that the client made, with its mtime, and those that a rename made by naming them."""
+        """Folders that the client or the layout made, and those that a rename made by naming them; with their mtime."""
         with self._lock:
             made = dict(self._directories)
             parents = [(p, next(iter(n.values()))) for p, n in self._places.items() if p not in ("/", paths.INBOX)]

@@ -21,9 +21,18 @@ from .receipts import DELIVERY
 _EXPIRED = advance_delivery(Channel.FOLDER, DeliveryState.PUBLISHED, "expired")
 
 
-def folders_with_expired(tx: Transaction, before: dt.datetime) -> list[str]:
-    """Folders with deliveries that were published before that instant and are not received."""
-    return sorted(tx.execute(sa.select(DELIVERY.c.destination).where(*_over(before)).distinct()).scalars())
+def folders_with_expired(tx: Transaction, now: dt.datetime, usual_days: float) -> dict[str, dt.datetime]:
+    """Folders with deliveries that are not received in time; with the instant before which they were published.
+
+    `usual_days` is the time in the inbox where the folder has no rule of its own.
+    """
+    found = {}
+    for days in tx.execute(sa.select(FOLDER.c.inbox_days).distinct()).scalars().all():
+        before = now - dt.timedelta(days=usual_days if days is None else days)
+        late = sa.select(DELIVERY.c.destination).join(FOLDER, FOLDER.c.id == DELIVERY.c.destination).distinct()
+        late = late.where(FOLDER.c.inbox_days.is_not_distinct_from(days), *_over(before))
+        found.update(dict.fromkeys(tx.execute(late).scalars(), before))
+    return dict(sorted(found.items()))
 
 
 def expire(tx: Transaction, folder_id: str, before: dt.datetime, limit: int = 500) -> tuple[list[Item], list[str]]:

@@ -1,29 +1,43 @@
 """A client's drop folders: their log-in names, what goes into them, and for which contracts.
 
 A client has one folder from the start, which takes all its contracts; further ones take all or only named ones.
-Refused: a log-in name, format or receipt mode that cannot be. Conflict: a log-in name that is taken.
+Refused: a log-in name, format, receipt mode, layout or name template that cannot be. Conflict: a log-in name that is
+taken.
 """
 
 import ipaddress
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import sqlalchemy as sa
 from sqlmodel import col, select
 
 from .. import evidence
 from ..access import Actor, Permission, client_for
-from ..domain import identifiers
-from ..domain.folders import Folder, FolderContract, ReceiptMode
-from ..domain.parties import Client
+from ..domain import identifiers, names
+from ..domain.folders import Folder, FolderContract, Layout, ReceiptMode
+from ..domain.parties import Client, Contract
 from ..errors import Conflict, Refused
 from ..store import database
 from ..store.database import Transaction
+from . import layouts
 from .holders import contracts_of
 from .sshkeys import folder_of
 
 FORMATS = ("pdf", "xml")
+
+
+class Rules(TypedDict, total=False):
+    """What a folder's owner may choose; what is missing stays as it is."""
+
+    formats: Sequence[str]  # of FORMATS
+    receipt: str  # a ReceiptMode
+    layout: str  # a Layout
+    name_template: str | None  # see domain/names.py; None: the usual names
+    inbox_days: int | None  # None: as the gateway's settings say
+    linger_minutes: int | None  # the same
 
 
 def create_folder(
@@ -84,19 +98,49 @@ def _free_user_name(tx: Transaction, client: Client) -> str:
     return name
 
 
-def change_folder(
-    tx: Transaction, actor: Actor, folder: Folder, formats: Sequence[str] | None, receipt: str | None
-) -> None:
-    """Other formats or another receipt mode from now on; None leaves one as it is. What is published stays."""
-    before = (folder.formats, folder.receipt_mode)
-    if formats is not None:
-        folder.formats = formats_of(formats)
-    if receipt is not None:
-        folder.receipt_mode = receipt_mode_of(receipt)
-    if (folder.formats, folder.receipt_mode) != before:
-        tx.add(folder)
-        facts = folder.model_dump(include={"formats", "receipt_mode"})
-        evidence.record(tx, "folder.changed", folder.id, actor=actor.id, **facts)
+def set_rules(tx: Transaction, actor: Actor, client_id: str, folder_id: str, rules: Rules) -> Folder:
+    """Change rules of a client's folder; see `change_folder`."""
+    client_for(tx, actor, Permission.SETTINGS_MANAGE, client_id, hold=True)
+    folder = folder_of(tx, client_id, folder_id)
+    change_folder(tx, actor, folder, rules)
+    return folder
+
+
+def change_folder(tx: Transaction, actor: Actor, folder: Folder, rules: Rules) -> None:
+    """Other rules from now on. What is published keeps its name and its place; the times hold for it too."""
+    wanted = _columns(rules)
+    before = folder.model_dump(include=set(wanted))
+    if wanted == before:
+        return
+    tx.execute(sa.update(Folder).where(col(Folder.id) == folder.id).values(**wanted, version=Folder.version + 1))
+    tx.refresh(folder)
+    if wanted.get("layout") is Layout.BY_CONTRACT:
+        layouts.make_directories(tx, folder.id, _contract_numbers(tx, folder))
+    evidence.record(tx, "folder.changed", folder.id, actor=actor.id, **wanted)
+
+
+def _columns(rules: Rules) -> dict[str, Any]:
+    """The columns of the row folder, checked."""
+    columns: dict[str, Any] = {name: rules[name] for name in ("inbox_days", "linger_minutes") if name in rules}
+    if "formats" in rules:
+        columns["formats"] = formats_of(rules["formats"])
+    if "receipt" in rules:
+        columns["receipt_mode"] = receipt_mode_of(rules["receipt"])
+    if "layout" in rules:
+        columns["layout"] = layout_of(rules["layout"])
+    if "name_template" in rules:
+        template = rules["name_template"]
+        if template is not None:
+            names.check_template(template)
+        columns["name_template"] = None if template == names.TEMPLATE else template
+    return columns
+
+
+def _contract_numbers(tx: Transaction, folder: Folder) -> list[str]:
+    own = contracts_of(folder.client_id)
+    if not folder.all_contracts:
+        own = sa.select(col(FolderContract.contract_id)).where(col(FolderContract.folder_id) == folder.id)
+    return list(tx.execute(sa.select(col(Contract.number)).where(col(Contract.id).in_(own))).scalars())
 
 
 def set_networks(
@@ -145,3 +189,11 @@ def receipt_mode_of(word: str) -> ReceiptMode:
         return ReceiptMode(word)
     except ValueError:
         raise Refused(f"the receipt mode is one of {', '.join(ReceiptMode)}", code="receipt_mode") from None
+
+
+def layout_of(word: str) -> Layout:
+    """A layout by its word; Refused."""
+    try:
+        return Layout(word)
+    except ValueError:
+        raise Refused(f"the layout is one of {', '.join(Layout)}", code="layout") from None

@@ -23,7 +23,7 @@ from ..domain.folders import Folder, FolderContract
 from ..domain.parties import CompanyHolding, DeliverySettings, Mailbox
 from ..errors import Conflict, Denied, NotFound, Refused
 from ..store.database import Transaction
-from .folders import change_folder
+from .folders import Rules, change_folder
 from .holders import contracts_of
 
 MAX_ADDRESSES = 20
@@ -45,6 +45,16 @@ class ByFolder:
     formats: tuple[str, ...] | None = None
     receipt: str | None = None
 
+    @property
+    def rules(self) -> Rules:
+        """What of the folder is to be changed."""
+        rules = Rules()
+        if self.formats is not None:
+            rules["formats"] = self.formats
+        if self.receipt is not None:
+            rules["receipt"] = self.receipt
+        return rules
+
 
 def set_delivery_settings(
     tx: Transaction,
@@ -63,7 +73,7 @@ def set_delivery_settings(
     subject = _subject(tx, client_id, company_id, contract_id)
     if not email.enabled and not folder.enabled:
         raise Refused("at least one channel must be on: e-mail, drop folder, or both", code="no_channel")
-    if folder.formats is not None or folder.receipt is not None:
+    if folder.rules:
         _change_folder(tx, actor, subject, folder)
     new = DeliverySettings(
         **subject,
@@ -107,7 +117,7 @@ def _change_folder(tx: Transaction, actor: Actor, subject: dict[str, Any], wante
     folder = tx.exec(oldest).first()
     if folder is None:
         raise Conflict("the client has no drop folder", code="no_folder")
-    change_folder(tx, actor, folder, wanted.formats, wanted.receipt)
+    change_folder(tx, actor, folder, wanted.rules)
 
 
 def _mailboxes(tx: Transaction, actor: Actor, client_id: str, addresses: list[str], at: dt.datetime) -> list[Mailbox]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.domain import names
 from gateway.domain.states import Nature
+from gateway.errors import Refused
 
 DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{d}{n}" for d in ("COM", "LPT") for n in range(10))}
 dates = st.dates(dt.date(1, 1, 1), dt.date(9999, 12, 31))
@@ -110,3 +111,54 @@ def test_every_published_name_is_known_by_its_form(name: str) -> None:
 def test_names_that_clients_rename_to_are_not_of_that_form(name: str) -> None:
     """`.done`, a prefix, a suffix: all free."""
     assert not names.is_published_form(name)
+
+
+@st.composite
+def templates(draw: st.DrawFn) -> str:
+    """Templates that are allowed: the fields in any order, with anything allowed around them."""
+    fields = draw(st.permutations(["{number}", "{nature}", *draw(st.sampled_from([[], ["{date}"], ["{contract}"]]))]))
+    first = draw(st.sampled_from("abcXYZ019"))
+    return first + "".join(draw(st.text("abcXYZ019_-", max_size=8)) + field for field in fields)
+
+
+@given(templates(), dates, texts, texts, codes, counters, extensions)
+def test_names_of_any_template_are_names_that_every_system_holds(
+    template: str, date: dt.date, contract: str, number: str, code: str, k: int, ext: str
+) -> None:
+    """Not hidden, no option, no device of Windows, at most 100 characters; the ending stays."""
+    names.check_template(template)
+    name = names.entry_name(date, contract, number, code, k, ext, template)
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*\.(pdf|xml)", name) and len(name) <= 100
+    assert name.split(".")[0].upper() not in DEVICES
+    assert code in name and (k == 1 or name.endswith(f"-{k}.{ext}"))
+
+
+def test_a_template_puts_the_fields_in_its_own_order() -> None:
+    made = names.entry_name(dt.date(2026, 1, 31), "C/1", "F.1", "ORIG", 2, "pdf", "F_{number}_{date}_{nature}")
+    assert made == "F_F-1_20260131_ORIG-2.pdf"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{date}_{number}", "{date}_{nature}", "", "{number}_{nature}", "-{number}_{nature}", "_{number}{nature}",
+        "a/{number}_{nature}", "../{number}_{nature}", "a.{number}_{nature}", "é{number}_{nature}",
+        "{date}_{nature} {number}",
+        "{date}_{number}_{nature}_{number}", "{date}_{name}_{number}_{nature}", "{date:x}_{number}_{nature}",
+        "{date}\n{number}{nature}",
+        "a" * 41 + "{number}{nature}",
+    ],
+)  # fmt: skip
+def test_a_template_that_could_make_a_bad_or_an_ambiguous_name_is_refused(template: str) -> None:
+    """With what is wrong; a document must be told apart by its name."""
+    with pytest.raises(Refused) as refused:
+        names.check_template(template)
+    assert refused.value.code == "name_template"
+
+
+@given(texts)
+def test_a_contract_s_folder_is_a_name_that_every_system_holds(contract: str) -> None:
+    """Neither `..` nor a device; none without a contract."""
+    name = names.directory_name(contract)
+    assert re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9-]*)?", name) and len(name) <= 61
+    assert name.upper() not in DEVICES and bool(name) == bool(contract)

@@ -186,6 +186,24 @@ def test_a_folder_s_networks_are_set_and_taken_away(anywhere: World) -> None:
     assert anywhere.ask("PUT", path, "own", json={"networks": None}).json()["networks"] is None
 
 
+def test_a_client_chooses_the_rules_of_its_folder(anywhere: World) -> None:
+    """What is not named stays; what cannot be is refused with its name; another's folder is not there."""
+    party, other = anywhere.parties[:2]
+    path = f"/clients/{party.client}/folders/{party.folder}"
+    rules = {"layout": "by_contract", "name_template": "F_{number}_{nature}", "inbox_days": 30, "linger_minutes": 0}
+    changed = anywhere.ask("PATCH", path, "own", json=rules)
+    assert changed.status_code == 200 and rules.items() <= changed.json().items()
+    assert changed.json()["formats"] == ["pdf"]
+    reset = anywhere.ask("PATCH", path, "own", json={"name_template": None, "formats": ["xml"]})
+    assert (reset.json()["name_template"], reset.json()["formats"], reset.json()["inbox_days"]) == (None, ["xml"], 30)
+    wrong = anywhere.ask("PATCH", path, "own", json={"name_template": "{number}"})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "name_template")
+    for value in ({"inbox_days": 0}, {"linger_minutes": 10_081}, {"layout": "x"}, {"receipt": None}, {"x": 1}):
+        assert anywhere.ask("PATCH", path, "own", json=value).status_code == 422
+    foreign = f"/clients/{other.client}/folders/{other.folder}"
+    assert anywhere.ask("PATCH", foreign, "own", json={"inbox_days": 1}).status_code == 404
+
+
 def test_a_private_key_is_refused_and_not_repeated_in_the_answer(gateway: World) -> None:
     """It happens; it must not go further."""
     private = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()

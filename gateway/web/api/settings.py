@@ -11,10 +11,11 @@ from sqlmodel import col, select
 
 from ... import evidence
 from ...access import Permission
-from ...domain.folders import Folder, ReceiptMode
+from ...domain.folders import Folder, Layout, ReceiptMode
 from ...domain.parties import Company, Contract, DeliverySettings, Mailbox
 from ...errors import NotFound
 from ...parties import folders, settings
+from ...parties.folders import Rules
 from ...parties.settings import ByEmail, ByFolder
 from ...store import database
 from ...store.database import Transaction
@@ -105,6 +106,10 @@ class FolderShown(BaseModel):
     formats: list[str]
     receipt: ReceiptMode = Field(validation_alias="receipt_mode")
     all_contracts: bool
+    layout: Layout
+    name_template: str | None
+    inbox_days: int | None = Field(description="What is not received by then leaves the inbox; null: as usual")
+    linger_minutes: int | None = Field(description="A received name can still be opened as long; null: as usual")
     networks: list[str] | None = Field(description="Where its client may come from; null: from everywhere")
     last_sequence: int
     disabled_at: dt.datetime | None
@@ -251,6 +256,26 @@ async def add_folder(call: Building, client_id: str, body: NewFolder) -> Respons
         return Answer(_folder(folder), status=201)
 
     return await call.change(step)
+
+
+class FolderRules(_Strict):
+    """What of a folder is to be changed; what is not named stays. What is published keeps its name and place."""
+
+    formats: list[str] = Field([], description="pdf, xml or both")
+    receipt: ReceiptMode = Field(ReceiptMode.DELETE, description="Which fact makes an entry received")
+    layout: Layout = Field(Layout.FLAT, description="by_contract: a folder for each contract inside the inbox")
+    name_template: str | None = Field(
+        None, max_length=100, description="Of {date} {contract} {number} {nature}, A-Z a-z 0-9 _ -; null: as usual"
+    )
+    inbox_days: int | None = Field(None, ge=1, le=36_500, description="null: as the gateway's settings say")
+    linger_minutes: int | None = Field(None, ge=0, le=10_080, description="null: as the gateway's settings say")
+
+
+@routes.patch("/folders/{folder_id}", response_model=FolderShown)
+async def set_rules(call: Managing, client_id: str, folder_id: str, body: FolderRules) -> Response:
+    """Change rules of a folder, from now on."""
+    rules = Rules(**body.model_dump(exclude_unset=True))  # type: ignore[typeddict-item]
+    return await call.change(lambda tx: Answer(_folder(folders.set_rules(tx, call.actor, client_id, folder_id, rules))))
 
 
 class Networks(_Strict):
