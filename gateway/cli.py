@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .commands import parties, passwords, queue, show, tokens
+from .commands import parties, passwords, permits, queue, show, tokens
 from .commands import submit as submitting
 from .commands.options import AsJson, call, config_path, refuse_root, settings
 from .commands.reach import Api, named
@@ -33,6 +33,7 @@ app.add_typer(queue.quarantine, name="quarantine")
 app.add_typer(tokens.app, name="token")
 app.add_typer(parties.keys, name="key")
 app.add_typer(passwords.app, name="password")
+app.add_typer(permits.app, name="permit")
 app.add_typer(parties.clients, name="client")
 app.add_typer(parties.companies, name="company")
 app.add_typer(parties.contracts, name="contract")

@@ -152,6 +152,14 @@ class SftpSettings(Section):
     grace_seconds: int = Field(30, ge=0, description="At a stop, transfers may finish for this long.")
 
 
+class SftpLegacySettings(Section):
+    """[sftp_legacy] A second SFTP listener with old algorithms (SHA-1, CBC), for clients with a permit alone."""
+
+    enabled: bool = Field(False, description="Listen; needs [sftp] enabled. Permits: gateway permit add CLIENT.")
+    listen: str = Field("127.0.0.1:2023", description="host:port. Port 0: any.")
+    permit_days: int = Field(90, gt=0, le=730, description="A permit ends at most so many days after it is given.")
+
+
 class FtpsSettings(Section):
     """[ftps] The same drop folders over FTP with TLS, by password. Its limits of connections are those of [sftp]."""
 
@@ -318,6 +326,7 @@ class Settings(BaseSettings):
     store: StoreSettings = Field(default_factory=dict, validate_default=True)
     http: HttpSettings = Field(default_factory=dict, validate_default=True)
     sftp: SftpSettings = Field(default_factory=dict, validate_default=True)
+    sftp_legacy: SftpLegacySettings = Field(default_factory=dict, validate_default=True)
     ftps: FtpsSettings = Field(default_factory=dict, validate_default=True)
     intake: IntakeSettings = Field(default_factory=dict, validate_default=True)
     spool: SpoolSettings = Field(default_factory=dict, validate_default=True)

@@ -207,6 +207,7 @@ class Addresses:
 
     http: tuple[str, int]
     sftp: tuple[str, int] | None
+    sftp_legacy: tuple[str, int] | None
     sftp_host_key: str
     ftps: tuple[tuple[str, int], ...]
 
@@ -240,7 +241,8 @@ class _Daemon:
             max_bytes = int(settings.intake.max_megabytes * 1_000_000)
             spool = Spool(settings.spool, max_bytes, core.intake, blobs, work)
             self._workers.append(Worker("spool", spool.turn, settings.spool.scan_seconds))
-        sftp = SftpServer(settings.sftp, self._folders, core.folder, settings.store.directory)
+        directory = settings.store.directory
+        sftp = SftpServer(settings.sftp, self._folders, core.folder, directory, settings.sftp_legacy)
         self._sftp = sftp if settings.sftp.enabled else None
         ftps = FtpsServer(settings.ftps, settings.sftp, self._folders, core.folder, sftp.limits, sftp.penalties)
         self._ftps = ftps if settings.ftps.enabled else None
@@ -252,9 +254,11 @@ class _Daemon:
         tcp = httpd.bind_loopback(self._core.settings.http.listen)
         unix = httpd.bind_unix(state.admin_socket(self._core.settings.store))
         http = httpd.HttpServer(app, [tcp, unix])
-        sftp = await self._sftp.start() if self._sftp else None
+        sftp = await self._sftp.start() if self._sftp else []
         ftps = await self._ftps.start() if self._ftps else []
-        addresses = Addresses(tcp.getsockname()[:2], sftp, self._sftp.host_key if self._sftp else "", tuple(ftps))
+        first, legacy = [*sftp, None, None][:2]
+        host_key = self._sftp.host_key if self._sftp else ""
+        addresses = Addresses(tcp.getsockname()[:2], first, legacy, host_key, tuple(ftps))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(http.serve(), name="http")
             for worker in self._workers:

@@ -453,6 +453,11 @@ def _good(folder: Path, **sections: dict[str, Any]) -> Path:
             "[sftp.listen]",
             "the port of",
         ),
+        (
+            {"sftp": {"listen": "127.0.0.1:{free}"}, "sftp_legacy": {"enabled": True, "listen": "127.0.0.1:{free}"}},
+            "[sftp_legacy.listen]",
+            "the port of",
+        ),
     ],
 )
 def test_check_finds_what_is_wrong_and_names_the_key(
@@ -523,6 +528,31 @@ def test_check_says_when_a_certificate_expires(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(clock, "now", lambda days=days: start + dt.timedelta(days=days))
         levels = [one.level for one in checks.check(settings) if one.where == "[seal.certificate]"]
         assert levels == ([level] if level else []), days
+
+
+def test_a_permit_of_the_legacy_listener_is_given_and_check_says_when_it_ends(
+    gateway: Gateway, settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listener that nobody may use, and a client that will be locked out in a week: both are said before."""
+    _set_up(gateway)
+    monkeypatch.setenv("GATEWAY__SFTP_LEGACY__ENABLED", "true")
+
+    def said() -> list[str]:
+        found = checks.check(config.load(settings_file))
+        return [one.what for one in found if one.where == "[sftp_legacy.enabled]" and not one.is_error]
+
+    assert len(said()) == 1 and "nobody has a permit" in said()[0]
+    code, _, err = gateway("permit", "add", "Apuron", "--reason", "old ERP")
+    assert code == 1 and "gateway settings networks" in err
+    assert gateway("settings", "networks", "Apuron", "192.0.2.0/24")[0] == 0
+    code, out, err = gateway("permit", "add", "Apuron", "--reason", "old ERP", "--days", "60", "--json")
+    assert code == 0, err
+    assert said() == []
+    assert gateway("permit", "add", "Apuron", "--reason", "old ERP", "--days", "7")[0] == 0
+    assert len(said()) == 1 and "ends in 6 days" in said()[0]
+    assert gateway("permit", "revoke", "Apuron", json.loads(out)["id"])[0] == 0
+    code, out, _ = gateway("permit", "list", "Apuron", "--json")
+    assert [one["revoked_at"] is None for one in json.loads(out)] == [False, True]
 
 
 def test_keys_are_added_listed_and_revoked(gateway: Gateway, tmp_path: Path) -> None:

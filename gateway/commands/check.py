@@ -19,7 +19,7 @@ from ..domain import identifiers
 from ..errors import GatewayError
 from ..servers import httpd
 from ..store import migrations, state
-from . import check_keys
+from . import check_keys, check_permits
 from .findings import ERROR, WARNING, Finding, failed, said
 from .reach import daemon_runs
 
@@ -115,6 +115,8 @@ def _listeners(settings: Settings) -> Iterator[Finding]:
     if settings.sftp.enabled:
         yield from _listener("[sftp.listen]", settings.sftp.listen, loopback_only=False, free=free)
         yield from _host_keys(settings)
+    if settings.sftp.enabled and settings.sftp_legacy.enabled:
+        yield from _listener("[sftp_legacy.listen]", settings.sftp_legacy.listen, loopback_only=False, free=free)
     if settings.ftps.enabled:
         yield from _listener("[ftps.listen]", settings.ftps.listen, loopback_only=False, free=free)
         if settings.ftps.listen_implicit:
@@ -136,6 +138,8 @@ def _collisions(settings: Settings) -> Iterator[Finding]:
     sftp, ftps = settings.sftp, settings.ftps
     wanted = [("[http.listen]", settings.http.listen)]
     wanted += [("[sftp.listen]", sftp.listen)] if sftp.enabled else []
+    if sftp.enabled and settings.sftp_legacy.enabled:
+        wanted.append(("[sftp_legacy.listen]", settings.sftp_legacy.listen))
     wanted += [("[ftps.listen]", ftps.listen), ("[ftps.listen_implicit]", ftps.listen_implicit)] if ftps.enabled else []
     taken: list[tuple[str, str, int]] = []
     for where, listen in wanted:
@@ -182,6 +186,7 @@ _PARTS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     check_keys.mail,
     check_keys.ftps,
     _listeners,
+    check_permits.legacy,
     _spool,
 )
 

@@ -94,6 +94,22 @@ class FolderPassword(SQLModel, table=True):
     last_used_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
 
 
+class LegacyPermit(SQLModel, table=True):
+    """That a client may come to the legacy listener, from its folders' networks, until it has a newer program."""
+
+    __tablename__ = "legacy_permit"
+    id: str = Field(default_factory=new_id("lgp"), primary_key=True)
+    client_id: str = Field(foreign_key="client.id", index=True)
+    folder_id: str | None = Field(
+        default=None, foreign_key="folder.id", description="None: all of the client's folders"
+    )
+    reason: str = Field(max_length=500)
+    ends_at: dt.datetime = Field(sa_type=UTCDateTime)
+    created_by: str = Field(max_length=64)
+    created_at: dt.datetime = Field(sa_type=UTCDateTime)
+    revoked_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+
+
 class Entry(SQLModel, table=True):
     """One published name. The same bytes under `inbox/` and `archive/YYYY/MM/`; both count for the same delivery."""
 

@@ -3,7 +3,7 @@
 from .columns import metadata
 from .deliveries import Attempt, Delivery
 from .documents import Document, Duplicate, Seal
-from .folders import Entry, Folder, FolderContract, FolderDirectory, FolderEvent, FolderSession, SshKey
+from .folders import Entry, Folder, FolderContract, FolderDirectory, FolderEvent, FolderSession, LegacyPermit, SshKey
 from .ledger import PersonalValue, Record
 from .parties import (
     ApiToken,
@@ -42,6 +42,7 @@ __all__ = [
     "FolderSession",
     "FutureSubscription",
     "IdempotencyKey",
+    "LegacyPermit",
     "Mailbox",
     "OriginalChannel",
     "PersonalValue",

@@ -90,6 +90,8 @@ SENTENCES = {
     "folder.networks_changed": "{actor} changed from where the folder's client may come[: {networks}].",
     "key.added": "{actor} let the key {fingerprint} open the folder[, until {expires_at}].",
     "key.revoked": "{actor} revoked the key {fingerprint}.",
+    "permit.added": "{actor} let the client come to the legacy SFTP listener until {ends_at}: {reason}.",
+    "permit.revoked": "{actor} ended the permit of the legacy SFTP listener.",
     "password.added": "{actor} let a new password open the folder[, until {expires_at}].",
     "password.revoked": "{actor} revoked the password.",
     "session.cut_off": "A session by {protocol} with {credential}[ from {address}] was cut off: the gateway's process "

@@ -52,8 +52,12 @@ class DropFolders:
         matching = self._passwords.match([candidate.hash for candidate in candidates], password)
         return sessions.admitted(candidates, matching)
 
+    def permit_for(self, login: Login, address: str) -> str:
+        """See sessions.permit_for."""
+        return self._db.read(lambda tx: sessions.permit_for(tx, login, address))
+
     def no_longer_allowed(self, credential_ids: Collection[str]) -> dict[str, str]:
-        """Of the keys and passwords of open sessions, those revoked, expired or disabled since, with the reason."""
+        """Of the keys, passwords and permits of open sessions, those that ended since, with the reason."""
         if not credential_ids:
             return {}
         return self._db.read(lambda tx: sessions.no_longer_allowed(tx, credential_ids))

@@ -2,7 +2,8 @@
 
 A refused log-in raises Denied with a code that says why (unknown_user, unknown_key, key_expired, key_revoked,
 wrong_password, password_expired, password_revoked, folder_disabled, client_disabled, user_name_format, address). The
-code is for the log; the client is told nothing, and an unknown name costs the same look-up as a known one.
+code is for the log; the client is told nothing, and an unknown name costs the same look-up as a known one. Whether it
+came to the listener that is for it is said once its key or password was right: see `permit_for`.
 """
 
 import datetime as dt
@@ -25,6 +26,7 @@ CLIENT = metadata.tables["client"]
 FOLDER = metadata.tables["folder"]
 KEY = metadata.tables["ssh_key"]
 PASSWORD = metadata.tables["folder_password"]
+PERMIT = metadata.tables["legacy_permit"]
 SESSION = metadata.tables["folder_session"]
 PERSONAL = metadata.tables["personal_value"]
 _PASSWORDS = 5  # the newest of a folder: who still uses an older one is told nothing else than who guesses
@@ -106,6 +108,27 @@ class Candidate:
     obstacle: str
 
 
+def permit_for(tx: Transaction, login: Login, address: str) -> str:
+    """The id of the permit by which this log-in may use the legacy listener from there; Denied (`no_permit`).
+
+    Only from networks that the folder lists: a permit that was given before the list was taken away opens nothing.
+    """
+    networks = tx.execute(sa.select(FOLDER.c.networks).where(FOLDER.c.id == login.folder_id)).scalar_one()
+    permit: str | None = tx.execute(
+        sa.select(PERMIT.c.id)
+        .where(
+            PERMIT.c.client_id == login.client_id,
+            sa.or_(PERMIT.c.folder_id.is_(None), PERMIT.c.folder_id == login.folder_id),
+            PERMIT.c.revoked_at.is_(None),
+            PERMIT.c.ends_at > database.now(tx),
+        )
+        .order_by(PERMIT.c.ends_at.desc())
+    ).scalars().first()  # fmt: skip
+    if permit is None or networks is None or _elsewhere(networks, address):
+        raise _denied("no_permit")
+    return permit
+
+
 def passwords_of(tx: Transaction, user_name: str, address: str) -> list[Candidate]:
     """The passwords of the folder of that name, revoked and expired ones too; Denied (unknown_user, user_name_format).
 
@@ -167,9 +190,10 @@ def _denied(code: str) -> Denied:
 
 
 def no_longer_allowed(tx: Transaction, credential_ids: Collection[str]) -> dict[str, str]:
-    """Of these keys and passwords, those that may not be used any more, with the reason."""
+    """Of these keys, passwords and permits, those that may not be used any more, with the reason."""
     now = database.now(tx)
-    obstacles: dict[str, str] = {}
+    permits = tx.execute(sa.select(PERMIT).where(PERMIT.c.id.in_(credential_ids))).all()
+    obstacles = {row.id: "permit_ended" if row.revoked_at or row.ends_at <= now else "" for row in permits}
     for table, credential in ((KEY, "key"), (PASSWORD, "password")):
         rows = tx.execute(
             sa.select(

@@ -9,7 +9,8 @@ sftp_connection.py  one SSH connection: log-in by key or password, nothing but t
 sftp_channel.py     one SFTP channel: requests in order, back-pressure, what its end means
 sftp_engine.py      SFTP version 3 without I/O: a request in, an answer out
 sftp_packets.py     the bytes of SFTP version 3
-ssh_keys.py         algorithms that are offered, host keys
+ssh_algorithms.py   what each SFTP listener offers, the main one and the legacy one
+ssh_keys.py         host keys
 ssh_window.py       how much of what was sent a client has taken
 ftpsd.py            the FTPS listeners: start, sweeps, drain, stop
 ftps_control.py     one FTPS session: TLS, log-in, data connections, replies

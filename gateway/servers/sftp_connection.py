@@ -6,6 +6,7 @@ connection; the client is told nothing that it does not know.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from ..errors import Denied, GatewayError, Unavailable
 from .limits import Handles, Ticket
 from .sftp_channel import SftpChannel
 from .sftp_engine import Engine
+from .ssh_algorithms import Offer, allow_only
 
 if TYPE_CHECKING:
     from .sftpd import SftpServer
@@ -28,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 CHANNELS = 10  # SFTP channels of one connection, as OpenSSH's MaxSessions
 PASSWORDS_TRIED = 5
+NO_PERMIT = "this port is for old programs with a permit, from the addresses agreed: use the other port, or ask for one"
 LEAST_DELAY = 1.0  # seconds until a wrong password is answered
 KEYS_TRIED = 20  # agents offer what they hold; sshd's six burn out before the right one
 
@@ -35,16 +38,18 @@ KEYS_TRIED = 20  # agents offer what they hold; sshd's six burn out before the r
 class SftpConnection(asyncssh.SSHServer):
     """What asyncssh asks about one connection."""
 
-    def __init__(self, server: "SftpServer") -> None:
+    def __init__(self, server: "SftpServer", offer: Offer) -> None:
         self.login: Login | None = None
         self.last_request = clock.monotonic()
         self._server = server
+        self._offer = offer
+        self._permits: dict[str, str] = {}  # on the legacy listener: of the credentials that were looked up
         self._conn: asyncssh.SSHServerConnection
         self._ticket: Ticket | None = None
         self._address = ""
         self._known: dict[tuple[str, str], Login | None] = {}
         self._reasons: list[str] = []
-        self._user_name = ""
+        self.user_name = ""
         self._passwords_tried = 0
         self._visit: Visit | None = None
         self._handles = Handles(server.settings.handles_per_session, server.handles)
@@ -81,11 +86,11 @@ class SftpConnection(asyncssh.SSHServer):
         self._channels = {channel for channel in self._channels if channel.is_open}
         if self._visit is not None:
             self._end_if_left()
-        elif self._user_name or exc is not None:
+        elif self.user_name or exc is not None:
             log.info(
                 "login.failed",
                 address=self._address,
-                user=self._user_name[:64],
+                user=self.user_name[:64],
                 reasons=self._reasons,
                 banner=str(self._conn.get_extra_info("client_version", ""))[:100],
                 cause=str(exc or "")[:500],
@@ -100,6 +105,14 @@ class SftpConnection(asyncssh.SSHServer):
             channel.congested(is_congested=False)
 
     @property
+    def stands_on(self) -> list[str]:
+        """The ids of what lets it stay: key or password, and the permit on the legacy listener."""
+        if self.login is None:
+            return []
+        credential = self.login.credential_id
+        return [one for one in (credential, self._permits.get(credential)) if one]
+
+    @property
     def is_transferring(self) -> bool:
         """Whether any of its channels is."""
         return any(channel.is_transferring for channel in self._channels)
@@ -111,13 +124,14 @@ class SftpConnection(asyncssh.SSHServer):
     # -- the log-in
 
     def begin_auth(self, username: str) -> bool:
-        self._user_name = username
+        self.user_name = username
         return True
 
     def public_key_auth_supported(self) -> bool:
         return True
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        allow_only(key, self._offer, self._signed_with)
         asked = (username, key.get_fingerprint())
         if asked not in self._known:
             if len(self._known) >= KEYS_TRIED:
@@ -134,12 +148,26 @@ class SftpConnection(asyncssh.SSHServer):
         return self.login is not None
 
     async def _look_up(self, user_name: str, fingerprint: str) -> Login | None:
+        folders = self._server.folders
         try:
-            return await self._server.pool.run(self._server.folders.log_in, user_name, fingerprint, self._address)
+            login = await self._server.pool.run(folders.log_in, user_name, fingerprint, self._address)
+            await self._look_for_a_permit(login)
+            return login
         except Denied as refusal:
             self._reasons.append(f"{refusal.code} {fingerprint}")
             await asyncio.sleep(self._server.penalties.delay(self._address))
             return None
+
+    async def _look_for_a_permit(self, login: Login) -> None:
+        """On the legacy listener. Whoever has none hears so after the log-in, when nobody else can be asking."""
+        if self._offer.is_legacy:
+            with contextlib.suppress(Denied):
+                permit = await self._server.pool.run(self._server.folders.permit_for, login, self._address)
+                self._permits[login.credential_id] = permit
+
+    def _signed_with(self, algorithm: str) -> None:
+        """A signature that is not taken here: the client is told no more than that its log-in failed."""
+        self._reasons.append(f"signature {algorithm[:64]}")
 
     def password_auth_supported(self) -> bool:
         """Keyboard-interactive comes with it: one prompt for the same password."""
@@ -153,6 +181,7 @@ class SftpConnection(asyncssh.SSHServer):
             self.login = await self._server.passwords.run(
                 self._server.folders.log_in_with_password, username, password, self._address
             )
+            await self._look_for_a_permit(self.login)
         except Denied as refusal:
             self._reasons.append(refusal.code)
             await asyncio.sleep(max(LEAST_DELAY, self._server.penalties.failed(self._address)))
@@ -165,6 +194,10 @@ class SftpConnection(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         assert self.login is not None and self._ticket is not None
+        if self._offer.is_legacy and self.login.credential_id not in self._permits:
+            self._reasons.append("no_permit")
+            self.disconnect(NO_PERMIT)
+            return
         try:
             self._server.limits.log_in(self._ticket, self.login.client_id)
         except Unavailable as error:

@@ -1,8 +1,10 @@
-"""The SFTP listener: drop folders for ERPs, by SSH public key, and by password where the settings allow it.
+"""The SFTP listeners: drop folders for ERPs, by SSH public key, and by password where the settings allow it.
 
-SSH (RFC 4251 to 4254) is asyncssh's; what is offered and what is refused is decided here and in ssh_keys.py. No shell,
-no commands, no terminal, no forwarding of anything. Every limit is a setting ([sftp]). A sweep closes sessions that
-are idle, and those whose key, folder or client was taken away, within a few seconds.
+SSH (RFC 4251 to 4254) is asyncssh's; what is offered and what is refused is decided here and in ssh_algorithms.py. No
+shell, no commands, no terminal, no forwarding of anything. Every limit is a setting ([sftp]). A sweep closes sessions
+that are idle, and those whose key, permit, folder or client was taken away, within a few seconds. SSH fixes its
+algorithms before it knows a name: so old ones have a listener of their own ([sftp_legacy]), off by default, which lets
+in who has a permit; it shares the limits, penalties and pools of the main one.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ import asyncssh
 import structlog
 
 from .. import clock
-from ..config import SftpSettings
+from ..config import SftpLegacySettings, SftpSettings
 from ..dropfolder.folders import DropFolders
 from ..errors import ConfigError, GatewayError
 from ..pools import ThreadPool
@@ -23,6 +25,7 @@ from . import ssh_keys
 from .limits import ConnectionLimits, Handles
 from .penalties import Penalties
 from .sftp_connection import SftpConnection
+from .ssh_algorithms import LEGACY, MODERN, Offer
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +37,19 @@ PASSWORDS_AT_ONCE = 2  # each takes a core for a while: other calls of the folde
 
 
 class SftpServer:
-    """One listener. `start` it, `drain` and `close` it."""
+    """The listeners. `start` them, `drain` and `close` them."""
 
-    def __init__(self, settings: SftpSettings, folders: DropFolders, pool: ThreadPool, directory: Path) -> None:
+    def __init__(
+        self,
+        settings: SftpSettings,
+        folders: DropFolders,
+        pool: ThreadPool,
+        directory: Path,
+        legacy: SftpLegacySettings | None = None,
+    ) -> None:
         """`directory` holds the host keys when the settings name none."""
         self.settings = settings
+        self.legacy = legacy or SftpLegacySettings()
         self.folders = folders
         self.pool = pool
         # What clients hold open must leave descriptors to the database, the blobs and the other listeners.
@@ -61,7 +72,7 @@ class SftpServer:
         self.connections: set[SftpConnection] = set()
         self._directory = directory
         self._tasks: set[asyncio.Task[None]] = set()
-        self._acceptor: asyncssh.SSHAcceptor
+        self._acceptors: list[asyncssh.SSHAcceptor] = []
         self._sweeper: asyncio.Task[None]
         self._host_keys: list[asyncssh.SSHKeyPair] = []
 
@@ -70,27 +81,35 @@ class SftpServer:
         """The first host key, as a line of known_hosts without the host."""
         return ssh_keys.public_line(self._host_keys[0])
 
-    async def start(self) -> tuple[str, int]:
-        """Listen; the address. ConfigError when a host key or the address cannot be used."""
-        self._host_keys = await self.pool.run(ssh_keys.host_keys, self.settings.host_keys, self._directory)
-        host, _, port = self.settings.listen.rpartition(":")
-        try:
-            self._acceptor = await asyncssh.listen(host.strip("[]"), int(port), **self._options())
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"[sftp.listen] {self.settings.listen}: {error}", where="[sftp.listen]") from None
+    async def start(self) -> list[tuple[str, int]]:
+        """Listen; the addresses, the main one first. ConfigError when a host key or an address cannot be used."""
+        addresses = [await self._listen("[sftp.listen]", self.settings.listen, MODERN)]
+        if self.legacy.enabled:
+            addresses.append(await self._listen("[sftp_legacy.listen]", self.legacy.listen, LEGACY))
         self._sweeper = asyncio.create_task(self._sweep_for_ever(), name="sftp-sweep")
-        address = self._acceptor.get_addresses()[0]
-        log.info("sftp.listening", host=address[0], port=address[1])
+        return addresses
+
+    async def _listen(self, where: str, listen: str, offer: Offer) -> tuple[str, int]:
+        keys = await self.pool.run(ssh_keys.host_keys, self.settings.host_keys, self._directory, offer.rsa)
+        self._host_keys = self._host_keys or keys
+        host, _, port = listen.rpartition(":")
+        try:
+            acceptor = await asyncssh.listen(host.strip("[]"), int(port), **self._options(offer, keys))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{where} {listen}: {error}", where=where) from None
+        self._acceptors.append(acceptor)
+        address = acceptor.get_addresses()[0]
+        log.info("sftp.listening", host=address[0], port=address[1], legacy=offer.is_legacy)
         return str(address[0]), int(address[1])
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, offer: Offer, host_keys: list[asyncssh.SSHKeyPair]) -> dict[str, Any]:
         return {
-            "server_factory": lambda: SftpConnection(self),
-            "server_host_keys": self._host_keys,
-            "kex_algs": ssh_keys.KEY_EXCHANGE,
-            "encryption_algs": ssh_keys.CIPHERS,
-            "mac_algs": ssh_keys.MACS,
-            "signature_algs": ssh_keys.SIGNATURES,
+            "server_factory": lambda: SftpConnection(self, offer),
+            "server_host_keys": host_keys,
+            "kex_algs": offer.key_exchange,
+            "encryption_algs": offer.ciphers,
+            "mac_algs": offer.macs,
+            "signature_algs": offer.signatures,
             "compression_algs": None,
             "server_version": "gateway",
             "public_key_auth": True,
@@ -132,19 +151,19 @@ class SftpServer:
         logged_in = [c for c in self.connections if c.login is not None]
         for connection in logged_in:
             if connection.last_request < oldest:
-                log.info("session.idle", user=connection.login.user_name if connection.login else "")
+                log.info("session.idle", user=connection.user_name)
                 connection.disconnect("idle for too long")
-        credentials = {c.login.credential_id for c in logged_in if c.login is not None}
-        refused = await self.pool.run(self.folders.no_longer_allowed, credentials)
+        refused = await self.pool.run(self.folders.no_longer_allowed, {one for c in logged_in for one in c.stands_on})
         for connection in list(self.connections):
-            if connection.login is not None and (reason := refused.get(connection.login.credential_id)):
-                log.warning("session.revoked", user=connection.login.user_name, reason=reason)
+            if reason := next((refused[one] for one in connection.stands_on if one in refused), ""):
+                log.warning(
+                    "session.revoked", user=connection.login.user_name if connection.login else "", reason=reason
+                )
                 connection.disconnect("this access has ended")
 
     async def drain(self, grace_seconds: float) -> None:
         """Take no new connections or sessions; end those that transfer nothing, the others when they have finished."""
-        self.is_draining = True
-        self._acceptor.close()
+        self._stop_listening()
         deadline = clock.monotonic() + grace_seconds
         while self.connections and clock.monotonic() < deadline:
             for connection in [c for c in self.connections if not c.is_transferring]:
@@ -153,12 +172,17 @@ class SftpServer:
 
     async def close(self) -> None:
         """Stop at once; what clients did is recorded when it returns."""
-        self.is_draining = True
+        self._stop_listening()
         self._sweeper.cancel()
-        self._acceptor.close()
         for connection in list(self.connections):
             connection.disconnect("the gateway is stopping; try again in a moment")
         while self.connections or self._tasks:
             await asyncio.sleep(0.01)
-        await self._acceptor.wait_closed()
+        for acceptor in self._acceptors:
+            await acceptor.wait_closed()
         self.passwords.close()
+
+    def _stop_listening(self) -> None:
+        self.is_draining = True
+        for acceptor in self._acceptors:
+            acceptor.close()

@@ -1,11 +1,4 @@
-"""The algorithms that the SFTP listener offers, and its host keys.
-
-The lists are explicit: a library's new default must not change what clients negotiate. No SHA-1, no CBC, nothing
-under 128 bits of strength; chacha20 and GCM both, since old clients have one or the other, and SHA-2 MACs outside
-encryption last, for clients that have nothing else beside CTR.
-Strict key exchange (the answer to the Terrapin attack) is the library's own. Host keys: Ed25519 for whoever
-knows it, RSA with SHA-2 signatures for the others.
-"""
+"""The SFTP listeners' host keys: Ed25519 for whoever knows it, RSA for the others."""
 
 import base64
 import os
@@ -16,58 +9,37 @@ import asyncssh
 import structlog
 
 from ..errors import ConfigError
+from .ssh_algorithms import MODERN
 
 log = structlog.get_logger(__name__)
 
-KEY_EXCHANGE = (
-    "mlkem768x25519-sha256",
-    "curve25519-sha256",
-    "curve25519-sha256@libssh.org",
-    "diffie-hellman-group16-sha512",
-    "diffie-hellman-group18-sha512",
-)
-CIPHERS = (
-    "aes128-gcm@openssh.com",
-    "aes256-gcm@openssh.com",
-    "chacha20-poly1305@openssh.com",
-    "aes256-ctr",
-    "aes192-ctr",
-    "aes128-ctr",
-)
-MACS = (
-    "hmac-sha2-256-etm@openssh.com",
-    "hmac-sha2-512-etm@openssh.com",
-    "umac-128-etm@openssh.com",
-    "hmac-sha2-512",  # libssh2 before 1.11 (curl on Debian 12) and many an ERP know these two alone
-    "hmac-sha2-256",
-)
-SIGNATURES = (
-    "ssh-ed25519",
-    "sk-ssh-ed25519@openssh.com",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-    "rsa-sha2-512",
-    "rsa-sha2-256",
-)
 _RSA_BITS = 3072
-_RSA_SIGNATURES = (b"rsa-sha2-512", b"rsa-sha2-256")
 
 
-def host_keys(configured: Sequence[Path], directory: Path) -> list[asyncssh.SSHKeyPair]:
-    """The listener's keys, Ed25519 first. None configured: made once, in `directory`, mode 0600.
+def host_keys(
+    configured: Sequence[Path], directory: Path, rsa: Sequence[bytes] = MODERN.rsa
+) -> list[asyncssh.SSHKeyPair]:
+    """A listener's keys, Ed25519 first. None configured: made once, in `directory`, mode 0600.
+
+    An RSA key comes once for each of the signatures `rsa`: asyncssh notes in the pair what one client negotiated, and
+    would sign with that for another whose key exchange overtakes.
 
     ConfigError when a file cannot be read as a private key, or others than its owner can read it.
     """
     keys: list[asyncssh.SSHKey] = [_read(path) for path in configured]
     if not keys:
         keys = [_made(directory, "ssh-ed25519"), _made(directory, "ssh-rsa")]
-    pairs = list(asyncssh.load_keypairs(keys))
-    for pair in pairs:
-        if pair.algorithm == b"ssh-rsa":
-            pair.host_key_algorithms = _RSA_SIGNATURES
+    pairs = [pair for key in keys for pair in _pairs(key, rsa)]
     return sorted(pairs, key=lambda pair: pair.algorithm != b"ssh-ed25519")
+
+
+def _pairs(key: asyncssh.SSHKey, rsa: Sequence[bytes]) -> list[asyncssh.SSHKeyPair]:
+    if key.algorithm != b"ssh-rsa":
+        return list(asyncssh.load_keypairs([key]))
+    pairs = list(asyncssh.load_keypairs([key] * len(rsa)))
+    for pair, signature in zip(pairs, rsa, strict=True):
+        pair.host_key_algorithms = (signature,)
+    return pairs
 
 
 def _read(path: Path) -> asyncssh.SSHKey:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import asyncssh
 
-from gateway.config import SftpSettings
+from gateway.config import SftpLegacySettings, SftpSettings
 from gateway.domain.folders import SshKey
 from gateway.pools import ThreadPool
 from gateway.servers import sftp_packets as wire
@@ -20,14 +21,14 @@ from tests.dropfolder.world import World
 class Listener:
     """The server, where it listens, and the key of the client `acme`."""
 
-    def __init__(self, server: SftpServer, world: World, port: int, key: asyncssh.SSHKey) -> None:
+    def __init__(self, server: SftpServer, world: World, ports: list[int], key: asyncssh.SSHKey) -> None:
         self.server = server
         self.world = world
-        self.port = port
+        self.port, self.legacy_port = ports
         self.key = key
 
-    def connect(self, **options: Any) -> Any:
-        """An SSH connection, as acme unless the options say otherwise."""
+    def connect(self, port: int = 0, **options: Any) -> Any:
+        """An SSH connection to the main listener, as acme, unless the options say otherwise."""
         defaults: dict[str, Any] = {
             "username": "acme",
             "client_keys": [self.key],
@@ -35,7 +36,7 @@ class Listener:
             "agent_path": None,
             "config": None,
         }
-        return asyncssh.connect("127.0.0.1", self.port, **{**defaults, **options})
+        return asyncssh.connect("127.0.0.1", port or self.port, **{**defaults, **options})
 
     @contextlib.asynccontextmanager
     async def sftp(self, **options: Any) -> AsyncIterator[asyncssh.SFTPClient]:
@@ -51,16 +52,29 @@ class Listener:
         return [entry.name for entry in self.world.entries()]
 
 
+@functools.cache
+def _host_keys() -> dict[str, bytes]:
+    """Made once for all listeners of this process: an RSA key takes seconds."""
+    made = {"ssh_ed25519": asyncssh.generate_private_key("ssh-ed25519")}
+    made["ssh_rsa"] = asyncssh.generate_private_key("ssh-rsa", key_size=3072)
+    return {f"{name}_host_key": key.export_private_key() for name, key in made.items()}
+
+
 @contextlib.asynccontextmanager
 async def listening(world: World, directory: Path, **settings: Any) -> AsyncIterator[Listener]:
-    """A listener on a free port."""
+    """The listeners on free ports, the legacy one too."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     world.set(SshKey, world.key.id, fingerprint=key.get_fingerprint())
     pool = ThreadPool("folder", 4)
-    server = SftpServer(SftpSettings(listen="127.0.0.1:0", **settings), world.folders, pool, directory)
-    _, port = await server.start()
+    for name, content in _host_keys().items():
+        if not (directory / name).exists():
+            (directory / name).write_bytes(content)
+            (directory / name).chmod(0o600)
+    legacy = SftpLegacySettings(enabled=True, listen="127.0.0.1:0")
+    server = SftpServer(SftpSettings(listen="127.0.0.1:0", **settings), world.folders, pool, directory, legacy)
+    ports = [port for _, port in await server.start()]
     try:
-        yield Listener(server, world, port, key)
+        yield Listener(server, world, ports, key)
     finally:
         await server.close()
         pool.close()

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.errors import ConfigError
 from gateway.servers import ssh_keys
+from gateway.servers.ssh_algorithms import LEGACY
 
 
 def test_host_keys_are_made_once_and_stay(tmp_path: Path) -> None:
@@ -15,7 +16,7 @@ def test_host_keys_are_made_once_and_stay(tmp_path: Path) -> None:
     first = ssh_keys.host_keys((), tmp_path)
     again = ssh_keys.host_keys((), tmp_path)
     assert [pair.public_data for pair in first] == [pair.public_data for pair in again]
-    assert [pair.algorithm for pair in first] == [b"ssh-ed25519", b"ssh-rsa"]
+    assert [pair.algorithm for pair in first] == [b"ssh-ed25519", b"ssh-rsa", b"ssh-rsa"]
     for path in tmp_path.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(list(tmp_path.iterdir())) == 2
@@ -23,8 +24,15 @@ def test_host_keys_are_made_once_and_stay(tmp_path: Path) -> None:
 
 def test_an_rsa_key_signs_with_sha_2_alone(tmp_path: Path) -> None:
     """ssh-rsa is SHA-1."""
-    rsa = ssh_keys.host_keys((), tmp_path)[1]
-    assert list(rsa.host_key_algorithms) == [b"rsa-sha2-512", b"rsa-sha2-256"]
+    _, *rsa = ssh_keys.host_keys((), tmp_path)
+    assert [list(pair.host_key_algorithms) for pair in rsa] == [[b"rsa-sha2-512"], [b"rsa-sha2-256"]]
+
+
+def test_what_one_client_negotiated_does_not_change_what_another_is_signed(tmp_path: Path) -> None:
+    """A pair for each signature: two key exchanges that overlap would else sign with one another's."""
+    pairs = ssh_keys.host_keys((), tmp_path, LEGACY.rsa)
+    assert [pair.host_key_algorithms for pair in pairs[1:]] == [(name,) for name in LEGACY.rsa]
+    assert len({id(pair) for pair in pairs}) == 4 and len({pair.public_data for pair in pairs}) == 2
 
 
 def test_configured_keys_serve_instead(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PUT", "/clients/{client_id}/folders/{folder_id}/networks"): {"networks": ["192.0.2.0/24"]},
     ("POST", "/clients/{client_id}/keys"): {"public_key": "ssh-ed25519 AAAA", "label": "x"},
     ("POST", "/clients/{client_id}/passwords"): {"label": "x"},
+    ("POST", "/clients/{client_id}/legacy-permits"): {"reason": "x", "ends_at": "2026-12-01T00:00:00Z"},
     ("POST", "/tokens"): {"name": "x", "scope": "operator:viewer"},
 }
 
@@ -64,6 +65,7 @@ def _filled(text: Any, world: World) -> Any:
         "folder_id": party.folder,
         "key_id": party.key,
         "password_id": party.password,
+        "permit_id": "lgp_" + "0" * 26,
         "token_id": world.token_ids["viewer"],
     }
     if isinstance(text, dict):
