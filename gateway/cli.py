@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .commands import parties, passwords, permits, queue, show, tokens
+from .commands import moving, parties, passwords, permits, queue, show, tokens
 from .commands import submit as submitting
 from .commands.options import AsJson, call, config_path, refuse_root, settings
 from .commands.reach import Api, named
@@ -39,6 +39,7 @@ app.add_typer(parties.companies, name="company")
 app.add_typer(parties.contracts, name="contract")
 app.add_typer(parties.subscriptions, name="subscription")
 app.add_typer(parties.delivery_settings, name="settings")
+app.add_typer(moving.app, name="import")
 
 
 def _version(wanted: bool) -> None:

@@ -153,7 +153,7 @@ def set_networks(
     client_for(tx, actor, Permission.KEYS_MANAGE, client_id, hold=True)
     folder = folder_of(tx, client_id, folder_id)
     if networks is not None:
-        networks = sorted({_network(one) for one in networks})
+        networks = sorted({network(one) for one in networks})
         if not networks:
             raise Refused("name a network, or null for everywhere", code="network")
     if folder.networks != networks:
@@ -163,7 +163,8 @@ def set_networks(
     return folder
 
 
-def _network(text: str) -> str:
+def network(text: str) -> str:
+    """A network as it is written: 192.0.2.0/24; Refused."""
     try:
         return str(ipaddress.ip_network(text.strip()))
     except ValueError as error:
