@@ -127,10 +127,10 @@ def _listeners(settings: Settings) -> Iterator[Finding]:
 
 def _host_keys(settings: Settings) -> Iterator[Finding]:
     if settings.sftp.host_keys:
-        from ..servers.ssh_keys import host_keys  # asyncssh takes half a second
+        from ..servers.ssh_keys import load  # asyncssh takes half a second
 
         for path in settings.sftp.host_keys:
-            yield from said("[sftp.host_keys]", lambda path=path: host_keys([path], path.parent))  # type: ignore[misc]
+            yield from said("[sftp.host_keys]", lambda path=path: load([path], path.parent))  # type: ignore[misc]
 
 
 def _collisions(settings: Settings) -> Iterator[Finding]:

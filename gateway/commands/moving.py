@@ -10,8 +10,6 @@ import csv
 import dataclasses
 import difflib
 import io
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +17,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import Refused
-from . import show
+from . import host_keys, show
+from .files import content
 from .options import AsJson, call
 from .reach import Api
 
@@ -29,6 +28,7 @@ MAX_BYTES, MAX_KEY_BYTES = 10_000_000, 64_000
 _MAX_LINES = 2000  # of one call of the API
 _AT_ONCE = 50
 _PLACES = ("{0}", "{0}.pub", "{0}/authorized_keys", "{0}/.ssh/authorized_keys")
+app.command("host-keys")(host_keys.import_host_keys)
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and change nothing.")]
 
 
@@ -77,7 +77,7 @@ def import_clients(
 def read(file: Path) -> list[_Row]:
     """The lines of a list. Refused: no such file, no text, no header, a column that nobody knows."""
     try:
-        text = _content(file, MAX_BYTES, follow=True).decode("utf-8-sig")
+        text = content(file, MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Refused(f"{file}: not UTF-8: save it as CSV UTF-8") from None
     except OSError as error:
@@ -141,19 +141,7 @@ def _found(directory: Path, name: str) -> Iterator[str]:
     for place in _PLACES:
         path = directory / place.format(name)
         if path.is_symlink() or path.is_file():
-            yield _content(path, MAX_KEY_BYTES, follow=False).decode()
-
-
-def _content(path: Path, limit: int, *, follow: bool) -> bytes:
-    """The bytes of a regular file; OSError for anything else, and for more than `limit`."""
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(None, "not a regular file")
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise OSError(None, f"more than {limit} bytes")
-    return content
+            yield content(path, MAX_KEY_BYTES, follow=False).decode()
 
 
 def _show(rows: list[_Row], dry_run: bool, as_json: bool) -> None:

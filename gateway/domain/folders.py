@@ -204,3 +204,14 @@ class FolderSession(SQLModel, table=True):
             postgresql_where=sa.text("ended_at IS NULL"),
         ),
     )
+
+
+class HostKeySeen(SQLModel, table=True):
+    """What a folder's clients know of one of the SFTP listeners' host keys. Each fact has its first time."""
+
+    __tablename__ = "host_key_seen"
+    folder_id: str = Field(primary_key=True, foreign_key="folder.id")
+    fingerprint: str = Field(primary_key=True, max_length=60, description="SHA256:…, as OpenSSH prints it")
+    announced_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime, description="They were told of it")
+    proven_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime, description="They asked for its proof")
+    used_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime, description="It served a session of theirs")

@@ -15,6 +15,7 @@ entries.py   what a client does to names: remove, rename, mkdir, rmdir; what ret
 retention.py what leaves the inbox by itself, unread
 receipts.py  what was read, and which facts make an entry, then its delivery, received
 ranges.py    unions of byte ranges
+host_keys.py which host keys its clients know
 sessions.py  who may enter, and the row that says who was here
 
 The rules

@@ -13,7 +13,7 @@ from ..errors import Denied
 from ..keys.passwords import Passwords
 from ..store.blobs import Blobs
 from ..store.database import Database
-from . import entries, retention, sessions
+from . import entries, host_keys, retention, sessions
 from .content import Content
 from .index import Index, Item
 from .sessions import Login, Session
@@ -21,6 +21,7 @@ from .visit import Visit
 
 log = structlog.get_logger(__name__)
 FORGET_SECONDS = 3600.0  # a folder that nobody came to for this long is dropped from memory
+MOST_REMEMBERED = 100_000
 
 
 class DropFolders:
@@ -31,6 +32,7 @@ class DropFolders:
         self._settings = settings
         self._content = Content(blobs)
         self._passwords = Passwords()
+        self._seen_keys: set[tuple[str, str, str]] = set()  # recorded before: an ERP may log in for each file
         self._indexes: WeakValueDictionary[str, Index] = WeakValueDictionary()  # one a folder, while anybody is there
         self._kept: dict[str, tuple[Index, float]] = {}  # and for a while after, with the time of the last visit
         self._lock = threading.Lock()
@@ -61,6 +63,15 @@ class DropFolders:
         if not credential_ids:
             return {}
         return self._db.read(lambda tx: sessions.no_longer_allowed(tx, credential_ids))
+
+    def saw_host_keys(self, folder_id: str, seen: Collection[tuple[str, str]]) -> None:
+        """Record which host keys a folder's clients know; (fingerprint, one of host_keys.FACTS)."""
+        news = {(folder_id, *one) for one in seen} - self._seen_keys
+        if news:
+            self._db.write(lambda tx: host_keys.note(tx, folder_id, [one[1:] for one in sorted(news)]))
+            if len(self._seen_keys) > MOST_REMEMBERED:
+                self._seen_keys.clear()
+            self._seen_keys |= news
 
     def take_over(self) -> None:
         """End the sessions that a killed process left open; for the only daemon of a database, at its start."""

@@ -10,7 +10,9 @@ sftp_channel.py     one SFTP channel: requests in order, back-pressure, what its
 sftp_engine.py      SFTP version 3 without I/O: a request in, an answer out
 sftp_packets.py     the bytes of SFTP version 3
 ssh_algorithms.py   what each SFTP listener offers, the main one and the legacy one
-ssh_keys.py         host keys
+ssh_keys.py         host keys: which serve, which are announced
+host_key_files.py   where they lie, how they come in, and how one takes over from another
+host_key_proofs.py  clients learn the keys that are to come
 ssh_window.py       how much of what was sent a client has taken
 ftpsd.py            the FTPS listeners: start, sweeps, drain, stop
 ftps_control.py     one FTPS session: TLS, log-in, data connections, replies

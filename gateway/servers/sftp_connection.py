@@ -18,6 +18,7 @@ from ..dropfolder.nodes import Reading
 from ..dropfolder.sessions import Login, Session
 from ..dropfolder.visit import Visit
 from ..errors import Denied, GatewayError, Unavailable
+from .host_key_proofs import Proofs
 from .limits import Handles, Ticket
 from .sftp_channel import SftpChannel
 from .sftp_engine import Engine
@@ -74,6 +75,9 @@ class SftpConnection(asyncssh.SSHServer):
         # memory with its answers.
         conn.pause_writing = self._congested  # type: ignore[method-assign]
         conn.resume_writing = self._has_room  # type: ignore[method-assign]
+        keys = self._server.host_keys
+        proofs = Proofs([*keys.serving, *keys.announced], conn, self._knows)
+        conn._all_server_host_keys = proofs  # type: ignore[assignment]
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._ticket is None:
@@ -206,6 +210,23 @@ class SftpConnection(asyncssh.SSHServer):
             return
         self.last_request = clock.monotonic()
         self._visit = self._server.folders.visit(self._session(self.login))
+        self._saw_host_keys()
+
+    def _saw_host_keys(self) -> None:
+        """Which key served, and of which the client is told now."""
+        served = self._conn.get_server_host_key()
+        keys = [*self._server.host_keys.serving, *self._server.host_keys.announced]
+        seen = [(key.get_fingerprint(), "announced") for key in keys]
+        seen += [(k.get_fingerprint(), "used") for k in keys if served and k.public_data == served.public_data]
+        self._note_host_keys(seen)
+
+    def _knows(self, fingerprint: str) -> None:
+        self._note_host_keys([(fingerprint, "proven")])
+
+    def _note_host_keys(self, seen: list[tuple[str, str]]) -> None:
+        if self.login is not None:
+            folder, folders = self.login.folder_id, self._server.folders
+            self.spawn(self._record("host keys", lambda: folders.saw_host_keys(folder, seen)))
 
     def _session(self, login: Login) -> Session:
         info = self._conn.get_extra_info

@@ -74,15 +74,16 @@ class SftpServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._acceptors: list[asyncssh.SSHAcceptor] = []
         self._sweeper: asyncio.Task[None]
-        self._host_keys: list[asyncssh.SSHKeyPair] = []
+        self.host_keys = ssh_keys.HostKeys([], [])
 
     @property
     def host_key(self) -> str:
         """The first host key, as a line of known_hosts without the host."""
-        return ssh_keys.public_line(self._host_keys[0])
+        return ssh_keys.public_line(self.host_keys.serving[0])
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen; the addresses, the main one first. ConfigError when a host key or an address cannot be used."""
+        self.host_keys = await self.pool.run(ssh_keys.load, self.settings.host_keys, self._directory)
         addresses = [await self._listen("[sftp.listen]", self.settings.listen, MODERN)]
         if self.legacy.enabled:
             addresses.append(await self._listen("[sftp_legacy.listen]", self.legacy.listen, LEGACY))
@@ -90,11 +91,9 @@ class SftpServer:
         return addresses
 
     async def _listen(self, where: str, listen: str, offer: Offer) -> tuple[str, int]:
-        keys = await self.pool.run(ssh_keys.host_keys, self.settings.host_keys, self._directory, offer.rsa)
-        self._host_keys = self._host_keys or keys
         host, _, port = listen.rpartition(":")
         try:
-            acceptor = await asyncssh.listen(host.strip("[]"), int(port), **self._options(offer, keys))
+            acceptor = await asyncssh.listen(host.strip("[]"), int(port), **self._options(offer))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{where} {listen}: {error}", where=where) from None
         self._acceptors.append(acceptor)
@@ -102,10 +101,11 @@ class SftpServer:
         log.info("sftp.listening", host=address[0], port=address[1], legacy=offer.is_legacy)
         return str(address[0]), int(address[1])
 
-    def _options(self, offer: Offer, host_keys: list[asyncssh.SSHKeyPair]) -> dict[str, Any]:
+    def _options(self, offer: Offer) -> dict[str, Any]:
         return {
             "server_factory": lambda: SftpConnection(self, offer),
-            "server_host_keys": host_keys,
+            "server_host_keys": self.host_keys.pairs(offer.rsa),
+            "send_server_host_keys": True,
             "kex_algs": offer.key_exchange,
             "encryption_algs": offer.ciphers,
             "mac_algs": offer.macs,

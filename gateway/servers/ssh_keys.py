@@ -1,36 +1,48 @@
 """The SFTP listeners' host keys: Ed25519 for whoever knows it, RSA for the others."""
 
 import base64
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 import structlog
 
 from ..errors import ConfigError
+from .host_key_files import ANNOUNCED, SERVING, HostKeyFiles, make, write
 from .ssh_algorithms import MODERN
 
 log = structlog.get_logger(__name__)
 
-_RSA_BITS = 3072
+
+@dataclass(frozen=True)
+class HostKeys:
+    """The keys that clients are shown in a key exchange, Ed25519 first, and those that they are only told of."""
+
+    serving: list[asyncssh.SSHKey]
+    announced: list[asyncssh.SSHKey]
+
+    def pairs(self, rsa: Sequence[bytes] = MODERN.rsa) -> list[asyncssh.SSHKeyPair]:
+        """For a listener. An RSA key comes once for each of the signatures `rsa`: asyncssh notes in the pair what one
+        client negotiated, and would sign with that for another whose key exchange overtakes.
+        """
+        return [pair for key in self.serving for pair in _pairs(key, rsa)]
 
 
-def host_keys(
-    configured: Sequence[Path], directory: Path, rsa: Sequence[bytes] = MODERN.rsa
-) -> list[asyncssh.SSHKeyPair]:
-    """A listener's keys, Ed25519 first. None configured: made once, in `directory`, mode 0600.
+def load(configured: Sequence[Path], directory: Path) -> HostKeys:
+    """The keys that the settings name, else those of the state directory; made once where there are none.
 
-    An RSA key comes once for each of the signatures `rsa`: asyncssh notes in the pair what one client negotiated, and
-    would sign with that for another whose key exchange overtakes.
-
-    ConfigError when a file cannot be read as a private key, or others than its owner can read it.
+    Of several of one type the first serves, the others are announced. ConfigError when a file cannot be read as a
+    private key, or others than its owner can read it.
     """
-    keys: list[asyncssh.SSHKey] = [_read(path) for path in configured]
-    if not keys:
-        keys = [_made(directory, "ssh-ed25519"), _made(directory, "ssh-rsa")]
-    pairs = [pair for key in keys for pair in _pairs(key, rsa)]
-    return sorted(pairs, key=lambda pair: pair.algorithm != b"ssh-ed25519")
+    files = HostKeyFiles(directory)
+    paths = configured or files.paths(SERVING)
+    keys = [_read(path) for path in paths] or [_made(directory, name) for name in ("ssh-ed25519", "ssh-rsa")]
+    keys.sort(key=lambda key: key.get_algorithm() != "ssh-ed25519")
+    first = {key.get_algorithm(): key for key in reversed(keys)}
+    serving = [key for key in keys if first[key.get_algorithm()] is key]
+    told = [] if configured else [_read(path) for path in files.paths(ANNOUNCED)]
+    return HostKeys(serving, [key for key in keys if key not in serving] + told)
 
 
 def _pairs(key: asyncssh.SSHKey, rsa: Sequence[bytes]) -> list[asyncssh.SSHKeyPair]:
@@ -54,28 +66,12 @@ def _read(path: Path) -> asyncssh.SSHKey:
 def _made(directory: Path, algorithm: str) -> asyncssh.SSHKey:
     path = directory / f"{algorithm.replace('-', '_')}_host_key"
     if not path.exists():
-        key = (
-            asyncssh.generate_private_key(algorithm, key_size=_RSA_BITS)
-            if algorithm == "ssh-rsa"
-            else asyncssh.generate_private_key(algorithm)
-        )
-        _write(path, key.export_private_key())
+        key = make(algorithm)
+        write(path, key.export_private_key())
         log.info("host_key.made", file=path.name, fingerprint=key.get_fingerprint())
     return _read(path)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all: a host key that changes after a crash stops every client."""
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(fd)
-    temporary.rename(path)
-
-
-def public_line(pair: asyncssh.SSHKeyPair) -> str:
+def public_line(key: asyncssh.SSHKey) -> str:
     """The public key as a known_hosts file holds it: algorithm and base64."""
-    return f"{pair.algorithm.decode()} {base64.b64encode(pair.public_data).decode()}"
+    return f"{key.get_algorithm()} {base64.b64encode(key.public_data).decode()}"

@@ -88,3 +88,55 @@ def test_a_file_that_is_wrong_as_a_whole_is_refused_before_anything_is_sent(
     file.write_bytes(content)
     with pytest.raises(Refused, match=said):
         moving.read(file)
+
+
+def _host_key(path: Path, algorithm: str = "ssh-ed25519", passphrase: str | None = None) -> str:
+    key = asyncssh.generate_private_key(algorithm)
+    path.write_bytes(key.export_private_key("pkcs8-pem", passphrase))
+    path.chmod(0o600)
+    return key.get_fingerprint()
+
+
+def test_the_old_servers_host_keys_serve_on(gateway: Gateway, tmp_path: Path) -> None:
+    """A directory as /etc/ssh is; what it says can be compared with ssh-keyscan."""
+    etc = tmp_path / "ssh"
+    etc.mkdir()
+    wanted = {_host_key(etc / "ssh_host_ed25519_key"), _host_key(etc / "ssh_host_ecdsa_key", "ecdsa-sha2-nistp256")}
+    (etc / "ssh_host_dsa_key").write_text("of no use")
+    code, out, err = gateway("import", "host-keys", etc, "--json")
+    assert code == 0, err
+    assert {(one["outcome"], one["fingerprint"]) for one in json.loads(out)} == {("installed", one) for one in wanted}
+    assert {one["outcome"] for one in json.loads(gateway("import", "host-keys", etc, "--json")[1])} == {"same"}
+    listed = json.loads(gateway("host-keys", "list", "--json")[1])
+    assert {one["fingerprint"] for one in listed if one["role"] == "serving"} == wanted
+    assert "ssh-keyscan" in gateway("import", "host-keys", etc)[1]
+
+
+def test_host_keys_that_cannot_be_used_say_why_and_what_to_do(gateway: Gateway, tmp_path: Path) -> None:
+    """All or none: a part of the keys would serve alone."""
+    good, locked, open_ = tmp_path / "good", tmp_path / "locked", tmp_path / "open"
+    for path, passphrase in ((good, None), (locked, "secret"), (open_, None)):
+        _host_key(path, passphrase=passphrase)
+    open_.chmod(0o644)
+    for path, said in ((locked, "--passphrase-file"), (open_, "chmod 600"), (tmp_path / "none", "No such file"),
+                       (tmp_path, "no ssh_host_*_key")):  # fmt: skip
+        code, _, err = gateway("import", "host-keys", good, path)
+        assert code == 1
+        assert said in err, err
+    assert json.loads(gateway("host-keys", "list", "--json")[1]) == []
+    (tmp_path / "pass").write_text("secret\n")
+    assert gateway("import", "host-keys", locked, "--passphrase-file", tmp_path / "pass")[0] == 0
+
+
+def test_host_keys_are_exchanged_by_commands(gateway: Gateway, tmp_path: Path) -> None:
+    """Announced first, then serving, then put aside."""
+    old = _host_key(tmp_path / "old")
+    assert gateway("import", "host-keys", tmp_path / "old")[0] == 0
+    code, out, err = gateway("host-keys", "announce")
+    assert code == 0, err
+    (new,) = (word for word in out.split() if word.startswith("SHA256:"))
+    assert gateway("host-keys", "serve", new)[0] == 0
+    assert gateway("host-keys", "retire", old)[0] == 0
+    roles = {one["fingerprint"]: one["role"] for one in json.loads(gateway("host-keys", "list", "--json")[1])}
+    assert roles == {new: "serving", old: "aside"}
+    assert gateway("host-keys", "announce", "--type", "ssh-dss")[0] == 2
