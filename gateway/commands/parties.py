@@ -261,6 +261,29 @@ def set_networks(
     show.thing(call(context, act), as_json)
 
 
+@delivery_settings.command("path-map")
+def set_path_map(
+    context: typer.Context,
+    client: Client,
+    pairs: Annotated[list[str] | None, typer.Argument(help="As /out/factures=/inbox; none: no map.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The paths that a client used on the server before, all of them, for its first drop folder."""
+    paths = []
+    for pair in pairs or []:
+        before, equals, place = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{pair}: write FROM=TO, as /out/factures=/inbox")
+        paths.append({"from": before, "to": place})
+
+    async def act(api: Api) -> Any:
+        path = f"/clients/{await client_id(api, client)}/folders"
+        first = (await api.every(path))[0]
+        return await api.put(f"{path}/{first['id']}/path-map", {"paths": paths})
+
+    show.thing(call(context, act), as_json)
+
+
 @keys.command("add")
 def add_key(
     context: typer.Context,

@@ -50,6 +50,9 @@ class Folder(SQLModel, table=True):
     networks: list[str] | None = Field(
         default=None, sa_type=JSON, description="Where its client may come from: 192.0.2.0/24; None: from everywhere"
     )
+    path_map: list[list[str]] | None = Field(
+        default=None, sa_type=JSON, description="[from, to] pairs (path_map.py); None: paths are as they are"
+    )
     disabled_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
     created_at: dt.datetime = Field(sa_type=UTCDateTime)
 

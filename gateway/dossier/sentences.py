@@ -87,6 +87,7 @@ SENTENCES = {
     "settings.changed": "{actor} changed how documents are delivered.",
     "folder.created": "{actor} made the drop folder {user_name}, formats {formats}, receipt by {receipt_mode}.",
     "folder.changed": "{actor} changed the drop folder: formats {formats}, receipt by {receipt_mode}.",
+    "folder.path_map_changed": "{actor} changed the paths of the server before[: {paths}].",
     "folder.networks_changed": "{actor} changed from where the folder's client may come[: {networks}].",
     "key.added": "{actor} let the key {fingerprint} open the folder[, until {expires_at}].",
     "key.revoked": "{actor} revoked the key {fingerprint}.",

@@ -9,6 +9,7 @@ paths.py     the one normaliser: bytes of the client in, a path inside its home 
 index.py     what a folder holds now, in memory, as fresh as one second; which entries may be listed yet
 folders.py   DropFolders: every folder, behind one object
 visit.py     Visit: one session's view of its folder, every call that a protocol makes for a client
+mapped.py    the same under the paths of the server before
 content.py   the bytes of an entry, opened when they are whole
 nodes.py     listings, and open files that remember what was read of them
 entries.py   what a client does to names: remove, rename, mkdir, rmdir; what returns by itself

@@ -16,6 +16,7 @@ from ..store.database import Database
 from . import entries, host_keys, retention, sessions
 from .content import Content
 from .index import Index, Item
+from .mapped import MappedVisit
 from .sessions import Login, Session
 from .visit import Visit
 
@@ -81,7 +82,7 @@ class DropFolders:
     def visit(self, session: Session) -> Visit:
         """A session's view; `begin` it."""
         index = self._index(session.login.folder_id)
-        return Visit(self._db, index, session, self._content, self._settings.directories)
+        return MappedVisit(self._db, index, session, self._content, self._settings.directories)
 
     def return_renamed(self, now: dt.datetime) -> int:
         """Entries renamed too long ago and still not fully read get their own names back; how many."""

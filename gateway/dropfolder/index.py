@@ -24,6 +24,7 @@ import sqlalchemy as sa
 import structlog
 
 from .. import clock
+from ..domain.path_map import PathMap
 from ..domain.tables import metadata
 from ..errors import Unavailable
 from ..store import database
@@ -124,6 +125,7 @@ class _News:
     last_mtime: int
     last_sequence: int
     linger: dt.timedelta
+    path_map: PathMap
     now: dt.datetime
     items: list[Item]
     directories: dict[str, int] | None  # path -> Unix seconds; None: as before
@@ -137,6 +139,7 @@ class Index:
         """`linger`: where the folder has no rule of its own."""
         self.folder_id = folder_id
         self.last_mtime = 0  # entries below it are visible
+        self.path_map = PathMap(())
         self._db = db
         self._usual_linger = self._linger = linger
         self._version = -1
@@ -189,9 +192,13 @@ class Index:
 
     def _read(self, tx: Transaction) -> _News:
         folder = tx.execute(
-            sa.select(FOLDER.c.version, FOLDER.c.last_mtime, FOLDER.c.last_sequence, FOLDER.c.linger_minutes).where(
-                FOLDER.c.id == self.folder_id
-            )
+            sa.select(
+                FOLDER.c.version,
+                FOLDER.c.last_mtime,
+                FOLDER.c.last_sequence,
+                FOLDER.c.linger_minutes,
+                FOLDER.c.path_map,
+            ).where(FOLDER.c.id == self.folder_id)
         ).one()
         now = database.now(tx)
         minutes = folder.linger_minutes
@@ -207,7 +214,8 @@ class Index:
         if self._version < 0 or any(item.is_gone or item.month not in self._months for item in items):
             months = self._read_months(tx)
         version, last_mtime, last_sequence = folder.version, folder.last_mtime, folder.last_sequence
-        return _News(version, last_mtime, last_sequence, linger, now, items, directories, months)
+        path_map = PathMap(folder.path_map or ())
+        return _News(version, last_mtime, last_sequence, linger, path_map, now, items, directories, months)
 
     @staticmethod
     def _is_at_hand(received_after: dt.datetime) -> Any:
@@ -265,6 +273,7 @@ class Index:
                 self._months = news.months
             self._version, self._last_sequence = news.version, news.last_sequence
             self.last_mtime, self._linger = news.last_mtime, news.linger
+            self.path_map = news.path_map
             self._evict(news.now)
 
     def apply(self, items: Iterable[Item]) -> None:

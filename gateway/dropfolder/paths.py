@@ -7,13 +7,13 @@ the end; the home itself is `/`. There are no links, so `..` is resolved by text
 import unicodedata
 
 from ..domain import names
+from ..domain.path_map import OURS
 from ..errors import Conflict, Denied, Refused
 
 MAX_BYTES = 4096  # PATH_MAX; also keeps one request from holding the loop (a REALPATH of 1 MB took 24 s elsewhere)
 MAX_NEW = 300  # characters of a path that a client makes up itself: the width of its column
 INBOX = "/inbox"
 ARCHIVE = "/archive"
-_OURS = frozenset({"inbox", "archive", "manifest", "sandbox", "documents", "intake"})
 
 
 def normalise(raw: bytes) -> str:
@@ -66,7 +66,7 @@ def check_new_file(path: str) -> None:
     """
     parent, name = split(path)
     first = path.split("/")[1]
-    if names.fold(first) in _OURS and not (first == "inbox" and parent != "/"):
+    if names.fold(first) in OURS and not (first == "inbox" and parent != "/"):
         raise Denied("this place is the gateway's own")
     if parent == INBOX and names.is_published_form(name):
         raise Conflict("names of this form are the gateway's own", code="name_reserved")

@@ -16,8 +16,8 @@ from sqlmodel import col, select
 
 from .. import evidence
 from ..access import Actor, Permission, client_for
-from ..domain import identifiers, names
-from ..domain.folders import Folder, FolderContract, Layout, ReceiptMode
+from ..domain import identifiers, names, path_map
+from ..domain.folders import Entry, Folder, FolderContract, Layout, ReceiptMode
 from ..domain.parties import Client, Contract
 from ..errors import Conflict, Refused
 from ..store import database
@@ -161,6 +161,42 @@ def set_networks(
         tx.add(folder)
         evidence.record(tx, "folder.networks_changed", folder.id, actor=actor.id, networks=folder.networks)
     return folder
+
+
+def set_path_map(
+    tx: Transaction, actor: Actor, client_id: str, folder_id: str, pairs: Sequence[tuple[str, str]]
+) -> Folder:
+    """Have the folder's client find its places under the paths of the server before, from now on; none: no longer.
+
+    Refused (`path_map`). Conflict: something of the client's own lies under such a path, and would be out of its reach.
+    """
+    client_for(tx, actor, Permission.SETTINGS_MANAGE, client_id, hold=True)
+    folder = folder_of(tx, client_id, folder_id)
+    found = path_map.checked(pairs) or None
+    for before, _ in found or ():
+        _require_nothing_at(tx, folder.id, before)
+    if folder.path_map != found:
+        values = {"path_map": found, "version": Folder.version + 1}
+        tx.execute(sa.update(Folder).where(col(Folder.id) == folder.id).values(**values))
+        tx.refresh(folder)
+        evidence.record(tx, "folder.path_map_changed", folder.id, actor=actor.id, paths=found)
+    return folder
+
+
+def _require_nothing_at(tx: Transaction, folder_id: str, path: str) -> None:
+    folded = names.fold(path)
+    moved = select(Entry.id).where(
+        Entry.folder_id == folder_id,
+        col(Entry.listed),
+        sa.or_(
+            col(Entry.path_folded) == folded,
+            col(Entry.path_folded).startswith(folded + "/", autoescape=True),
+            # a file where the way to it leads through
+            col(Entry.path_folded).in_([folded[:at] for at, letter in enumerate(folded) if letter == "/" and at]),
+        ),
+    )
+    if tx.exec(moved.limit(1)).first() is not None:
+        raise Conflict(f"the client keeps files at {path}: they would be out of its reach", code="path_in_use")
 
 
 def network(text: str) -> str:

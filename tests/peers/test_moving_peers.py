@@ -6,6 +6,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from gateway.domain.folders import Folder
 from gateway.dropfolder import host_keys
 from gateway.errors import Refused
 from gateway.servers.host_key_files import HostKeyFiles, read
@@ -76,3 +77,24 @@ def test_a_passphrase_of_openssh_is_refused_with_what_to_do(tmp_path: Path) -> N
     """Half an answer would be to ask for a passphrase that then opens nothing."""
     with pytest.raises(Refused, match="ssh-keygen -p"):
         asyncio.run(_made_by_ssh_keygen(tmp_path, "ed25519", "secret"))
+
+
+def test_a_script_that_goes_where_the_files_were_finds_them_and_itself_there(world: World, tmp_path: Path) -> None:
+    """`cd`, `pwd`, a relative `get`, `rename` and `rm` under the old path."""
+
+    async def story() -> tuple[int, str, Client]:
+        world.set(Folder, world.folder.id, path_map=[["/out/factures", "/inbox"]])
+        async with listening(world, tmp_path) as listener:
+            one, two = listener.publish(b"one", b"two")
+            client = Client(tmp_path / "client", listener)
+            code, said = await client.sftp(
+                "cd /out", "ls", "cd factures", "pwd", "get *_ORIG*", f"rename {one} /out/factures/done.pdf",
+                f"rm {two}", "ls /inbox",
+            )  # fmt: skip
+            return code, said, client
+
+    code, said, client = asyncio.run(story())
+    assert code == 0, said
+    assert "Remote working directory: /out/factures" in said
+    assert sorted(client.got().values()) == [b"one", b"two"]
+    assert [entry.received_at is not None for entry in world.entries()] == [True, True]

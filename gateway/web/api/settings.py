@@ -111,6 +111,7 @@ class FolderShown(BaseModel):
     inbox_days: int | None = Field(description="What is not received by then leaves the inbox; null: as usual")
     linger_minutes: int | None = Field(description="A received name can still be opened as long; null: as usual")
     networks: list[str] | None = Field(description="Where its client may come from; null: from everywhere")
+    path_map: list[list[str]] | None = Field(description="[from, to]: paths of the server before, and what they are")
     last_sequence: int
     disabled_at: dt.datetime | None
 
@@ -289,6 +290,28 @@ async def set_networks(call: Opening, client_id: str, folder_id: str, body: Netw
     """Let the folder's client log in from these networks only."""
     return await call.change(
         lambda tx: Answer(_folder(folders.set_networks(tx, call.actor, client_id, folder_id, body.networks)))
+    )
+
+
+class MappedPath(_Strict):
+    """A path of the server before, and the place here that it means."""
+
+    from_path: str = Field(alias="from", max_length=300)
+    to: str = Field(max_length=300)
+
+
+class PathMapWanted(_Strict):
+    """All of them; none: paths are as they are."""
+
+    paths: list[MappedPath] = Field(max_length=100)
+
+
+@routes.put("/folders/{folder_id}/path-map", response_model=FolderShown)
+async def set_path_map(call: Confirming, client_id: str, folder_id: str, body: PathMapWanted) -> Response:
+    """Have the folder's client find its places under the paths that it had before."""
+    pairs = [(one.from_path, one.to) for one in body.paths]
+    return await call.change(
+        lambda tx: Answer(_folder(folders.set_path_map(tx, call.actor, client_id, folder_id, pairs)))
     )
 
 
