@@ -57,8 +57,28 @@ def list_clients(
 ) -> None:
     """Clients."""
     found = call(context, lambda api: api.every("/clients", limit, name=name))
-    columns = {"id": "id", "name": "name", "language": "language", "disabled_at": "closed"}
+    columns = {"id": "id", "name": "name", "language": "language", "dry_run": "dry run", "disabled_at": "closed"}
     show.table(found, columns, empty="no client yet: gateway client add NAME", wants_json=as_json)
+
+
+@clients.command("dry-run")
+def dry_run(
+    context: typer.Context,
+    client: Client,
+    on: Annotated[bool, typer.Option("--on/--off", help="On: plan and explain everything, let nothing leave.")] = True,
+    cancel_held: Annotated[bool, typer.Option("--cancel-held", help="With --off: cancel what it held.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="For the record.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Try a client out before anything leaves to it; --off lets go what was held, in its order."""
+    if on and cancel_held:
+        raise typer.BadParameter("--cancel-held goes with --off")
+    body = {"dry_run": on, "held": "cancel" if cancel_held else "deliver", "reason": reason}
+
+    async def act(api: Api) -> Any:
+        return await api.put(f"/clients/{await client_id(api, client)}/dry-run", body)
+
+    show.thing(call(context, act), as_json)
 
 
 @companies.command("add")

@@ -49,9 +49,11 @@ def cancel(tx: Transaction, delivery_id: str, actor: str, reason: str) -> Delive
 
 
 def release(tx: Transaction, delivery_id: str, actor: str, reason: str = "") -> Delivery:
-    """Let a held delivery go. Conflict while its mailbox still cannot be written to: that is what is to be mended."""
+    """Let a held delivery go. Conflict while its mailbox cannot be written to, or its client is in dry run."""
     delivery = _delivery(tx, delivery_id)
     now = database.now(tx)
+    if plan.is_in_dry_run(tx, delivery.client_id):
+        raise Conflict(f"this delivery stays held: {plan.DRY_RUN}", code="still_held")
     if delivery.channel is Channel.EMAIL:
         box = tx.get(Mailbox, delivery.destination)
         obstacle = plan.unusable(box) if box is not None else "the address is gone"

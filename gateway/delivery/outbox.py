@@ -29,6 +29,7 @@ from ..domain.states import (
 from ..evidence import Fact, record, record_all, without_addresses
 from ..store import database
 from ..store.database import Transaction
+from .dry_run import may_leave
 from .retry import next_attempt
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ def claim(tx: Transaction, limit: int, lease_seconds: int) -> list[Claim]:
             Delivery.channel == Channel.EMAIL,
             col(Delivery.state).in_(states_before(Channel.EMAIL, "claimed")),
             col(Delivery.due_at) <= now,
+            may_leave(),
         )
         .order_by(col(Delivery.due_at), col(Delivery.id))
         .limit(limit)

@@ -7,7 +7,7 @@ the settings give no channel at all says so in its row, and is planned once they
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ from sqlmodel import col, select
 from .. import clock
 from ..domain.deliveries import Delivery
 from ..domain.documents import UNDELIVERED, Document
-from ..domain.parties import DeliverySettings, Mailbox
+from ..domain.parties import Client, DeliverySettings, Mailbox
 from ..domain.states import Channel, DeliveryState
 from ..evidence import Fact, record_all
 from ..parties import settings as parties_settings
@@ -26,6 +26,7 @@ from ..store.database import Database, Transaction
 
 log = structlog.get_logger(__name__)
 NO_SETTINGS = "the client has chosen no channel yet"
+DRY_RUN = "the client is in dry run: nothing leaves until that ends"
 NO_CHANNEL = "no channel is open: e-mail is off and no folder takes it"
 
 
@@ -105,6 +106,7 @@ class _Planner:
         self._settings: dict[tuple[str, str | None, str | None], DeliverySettings | None] = {}
         self._folders: dict[tuple[str, str | None], list[str]] = {}
         self._mailboxes: dict[str, list[Mailbox]] = {}
+        self._dry_runs: dict[str, bool] = {}
 
     def settings(self, document: Document) -> DeliverySettings | None:
         assert document.client_id is not None
@@ -114,6 +116,16 @@ class _Planner:
         return self._settings[key]
 
     def targets(self, document: Document, in_force: DeliverySettings | None) -> Iterator[_Target]:
+        assert document.client_id is not None
+        for target in self._targets(document, in_force):
+            yield replace(target, held=DRY_RUN) if self._is_in_dry_run(document.client_id) else target
+
+    def _is_in_dry_run(self, client_id: str) -> bool:
+        if client_id not in self._dry_runs:
+            self._dry_runs[client_id] = is_in_dry_run(self._tx, client_id)
+        return self._dry_runs[client_id]
+
+    def _targets(self, document: Document, in_force: DeliverySettings | None) -> Iterator[_Target]:
         if not document.kind.is_invoice and (in_force is None or not in_force.other_kinds_in_folder):
             return  # these go to the portal; to a folder only when the settings say so
         if in_force is None:
@@ -134,6 +146,11 @@ class _Planner:
         if in_force.id not in self._mailboxes:
             self._mailboxes[in_force.id] = parties_settings.mailboxes_serving(self._tx, in_force)
         return self._mailboxes[in_force.id]
+
+
+def is_in_dry_run(tx: Transaction, client_id: str) -> bool:
+    """Whether nothing may leave to a client now."""
+    return tx.exec(select(Client.dry_run).where(Client.id == client_id)).one()
 
 
 def unusable(box: Mailbox) -> str:
@@ -174,7 +191,9 @@ def again(tx: Transaction, document: Document, channel: Channel, destination: st
         .select_from(Delivery)
         .where(Delivery.document_id == document.id, Delivery.channel == channel, Delivery.destination == destination)
     ).one()
-    return insert(tx, [_row(document, _Target(channel, destination), None, at, again=count)])[0]
+    assert document.client_id is not None
+    held = DRY_RUN if is_in_dry_run(tx, document.client_id) else ""
+    return insert(tx, [_row(document, _Target(channel, destination, held), None, at, again=count)])[0]
 
 
 def _fact(row: dict[str, Any]) -> Fact:

@@ -27,6 +27,7 @@ from ..evidence import Fact, record_all
 from ..store import database
 from ..store.blobs import Blobs, is_whole
 from ..store.database import Database, Transaction
+from .dry_run import may_leave
 from .namer import Namer
 
 log = structlog.get_logger(__name__)
@@ -68,6 +69,7 @@ class Publisher:
                 col(Delivery.channel) == Channel.FOLDER,
                 col(Delivery.state) == DeliveryState.PLANNED,
                 col(Delivery.due_at) <= database.now(tx),
+                may_leave(),
             )
             .order_by(col(Delivery.due_at), col(Delivery.id))
             .limit(self._batch)
@@ -86,6 +88,7 @@ def publish(tx: Transaction, delivery_ids: Sequence[str], lost: frozenset[str], 
             col(Delivery.id).in_(delivery_ids),
             col(Delivery.channel) == Channel.FOLDER,
             col(Delivery.state).in_(states_before(Channel.FOLDER, "published")),
+            may_leave(),
         )
         .order_by(col(Delivery.due_at), col(Delivery.id))
         .with_for_update(skip_locked=True, of=Delivery)

@@ -52,8 +52,12 @@ class Client(SQLModel, table=True):
     name_key: str | None = Field(default=None, max_length=NAME_LENGTH, unique=True, description="search_key(name)")
     language: Language = Field(default=Language.FR, sa_type=word(Language))
     disabled_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
+    dry_run: bool = Field(default=False, description="Everything is planned and explained, nothing leaves")
     created_at: dt.datetime = Field(sa_type=UTCDateTime)
     version: int = Field(default=1, description="Counts changes: the ETag")
+    __table_args__ = (
+        sa.Index("ix_client_dry_run", "id", sqlite_where=sa.text("dry_run"), postgresql_where=sa.text("dry_run")),
+    )
 
 
 class Company(SQLModel, table=True):

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from sqlmodel import and_, col, or_, select
 
 from .. import clock
+from ..delivery.plan import DRY_RUN
 from ..domain.deliveries import Attempt, Delivery
 from ..domain.documents import Document, Duplicate, Seal
 from ..domain.folders import Entry, Folder, ReceiptMode
@@ -257,6 +258,8 @@ def _next_of_delivery(delivery: Delivery, places: _Places) -> str:
             return f"To {where}: {step} when due{when}."
         case DeliveryState.DEFERRED | DeliveryState.UNCERTAIN:
             return f"To {where}: attempt {delivery.attempts + 1}{when}."
+        case DeliveryState.HELD if delivery.state_reason == DRY_RUN:
+            return f"To {where}: it goes there once the client's dry run ends, unless that cancels it."
         case DeliveryState.HELD:
             return f"To {where}: held ({delivery.state_reason.rstrip('.')}); an operator releases or cancels it."
         case DeliveryState.ATTEMPTING:

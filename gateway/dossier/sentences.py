@@ -70,6 +70,8 @@ SENTENCES = {
     "entry.withdrawn": "Its name in {where} is withdrawn from inbox and archive.",
     # the parties
     "client.created": "{actor} made the client {name}.",
+    "client.dry_run_begun": "{actor} put the client into dry run[: {reason}]; {held} deliveries were held.",
+    "client.dry_run_ended": "{actor} ended the client's dry run[: {reason}]; {deliveries} deliveries were {outcome}.",
     "client.changed": "{actor} changed the client: {name}, language {language}.",
     "company.created": "{actor} entered the company {name}, {siren}, of client {client_id} from {from_day}.",
     "company.moved": "{actor} moved the company to client {client_id} from {from_day}.",

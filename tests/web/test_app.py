@@ -42,6 +42,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/clients/{client_id}/passwords"): {"label": "x"},
     ("POST", "/clients/{client_id}/legacy-permits"): {"reason": "x", "ends_at": "2026-12-01T00:00:00Z"},
     ("PUT", "/clients/{client_id}/folders/{folder_id}/path-map"): {"paths": [{"from": "/out", "to": "/inbox"}]},
+    ("PUT", "/clients/{client_id}/dry-run"): {"dry_run": True},
     ("PUT", "/imports/clients"): {"dry_run": True, "lines": [{"client": "Nouveau", "user_name": "nouveau"}]},
     ("POST", "/tokens"): {"name": "x", "scope": "operator:viewer"},
 }

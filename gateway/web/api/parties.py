@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
@@ -11,6 +11,7 @@ from sqlmodel import col, select
 
 from ... import clock
 from ...access import Permission
+from ...delivery import dry_run
 from ...domain.parties import Client, Company, CompanyHolding, Language
 from ...parties import registry, search
 from ...parties.periods import on
@@ -23,6 +24,7 @@ from . import API
 
 routes = APIRouter(prefix=API, tags=["parties"])
 Reading = Annotated[Call, Depends(Needs(Permission.PARTIES_READ))]
+Deciding = Annotated[Call, Depends(Needs(Permission.PARTIES_MANAGE, operators_only=True))]
 Managing = Annotated[Call, Depends(Needs(Permission.PARTIES_MANAGE))]
 
 
@@ -54,6 +56,7 @@ class ClientShown(BaseModel):
     name: str
     language: Language
     disabled_at: dt.datetime | None
+    dry_run: bool = Field(description="Everything is planned and explained, nothing leaves")
     created_at: dt.datetime
 
 
@@ -126,6 +129,37 @@ async def change_client(call: Managing, client_id: str, body: ClientChange) -> R
         return _client(changed)
 
     return await call.change(step)
+
+
+class DryRunWanted(_Strict):
+    """On, or off: then what was held for it is delivered, in its order, or cancelled."""
+
+    dry_run: bool
+    held: Literal["deliver", "cancel"] = "deliver"
+    reason: str = Field("", max_length=500)
+
+
+class DryRunSwitched(BaseModel):
+    """`deliveries`: how many are held by it, or were let go or cancelled."""
+
+    dry_run: bool
+    deliveries: int
+
+
+@routes.put("/clients/{client_id}/dry-run", response_model=DryRunSwitched)
+async def switch_dry_run(call: Deciding, client_id: str, body: DryRunWanted) -> Response:
+    """Plan and explain everything for a client, and let nothing leave; or end that."""
+
+    def step(tx: Transaction) -> Answer:
+        if body.dry_run:
+            count = dry_run.begin(tx, call.actor, client_id, body.reason)
+        else:
+            count = dry_run.end(tx, call.actor, client_id, cancel=body.held == "cancel", reason=body.reason)
+        return Answer({"dry_run": body.dry_run, "deliveries": count})
+
+    switched = await call.change(step)
+    call.parts.wake()
+    return switched
 
 
 def _client(client: Client, status: int = 200) -> Answer:
