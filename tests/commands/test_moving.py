@@ -140,3 +140,14 @@ def test_host_keys_are_exchanged_by_commands(gateway: Gateway, tmp_path: Path) -
     roles = {one["fingerprint"]: one["role"] for one in json.loads(gateway("host-keys", "list", "--json")[1])}
     assert roles == {new: "serving", old: "aside"}
     assert gateway("host-keys", "announce", "--type", "ssh-dss")[0] == 2
+
+
+def test_a_long_list_is_rehearsed_in_one_go(gateway: Gateway, tmp_path: Path) -> None:
+    """Its body is larger than those of other calls; a refused line costs nothing here."""
+    file, keys = tmp_path / "clients.csv", tmp_path / "keys"
+    keys.mkdir()
+    file.write_text("client,user_name,siren\n" + "".join(f"Client {n},u{n},x\n" for n in range(1100)))
+    for n in range(1100):
+        (keys / f"u{n}").write_text("# " + "x" * 1000)
+    code, found = _import(gateway, file, "--authorized-keys", keys, "--dry-run")
+    assert (code, len(found), {one["column"] for one in found}) == (1, 1100, {"siren"})

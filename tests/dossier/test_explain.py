@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from gateway import access, clock, evidence
 from gateway.access import Actor, Role
 from gateway.config import DeliverySettings
-from gateway.delivery import orders, outbox
+from gateway.delivery import dry_run, orders, outbox
 from gateway.delivery.outbox import Result
 from gateway.domain.deliveries import Attempt, Delivery
 from gateway.domain.documents import Document, Seal
@@ -244,3 +244,19 @@ def test_every_state_of_a_delivery_can_be_told(database: Database, channel: Chan
     told = _told(database, database.write(step))
     (stand,) = told.deliveries
     assert (stand.where in " ".join(told.next)) == (state not in FINAL)
+
+
+def test_a_dry_run_says_that_nothing_leaves_and_what_its_end_brings(database: Database) -> None:
+    """A trial is for reading this."""
+
+    def step(tx: Transaction) -> tuple[str, str]:
+        document = Case(tx).document
+        return document.id, document.client_id or ""
+
+    document_id, client_id = database.write(step)
+    database.write(lambda tx: dry_run.begin(tx, ADMIN, client_id, "trial"))
+    life = database.read(lambda tx: explain.explain(tx, document_id, PARIS))
+    assert [stand.state for stand in life.deliveries] == ["held", "held"]
+    assert all("dry run" in stand.text for stand in life.deliveries)
+    assert len(life.next) == 2
+    assert all("once the client's dry run ends" in line for line in life.next)

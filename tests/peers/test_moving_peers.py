@@ -2,13 +2,18 @@
 
 import asyncio
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import asyncssh
 import pytest
 
+from gateway import clock
+from gateway.access import Actor, Role
 from gateway.domain.folders import Folder
 from gateway.dropfolder import host_keys
 from gateway.errors import Refused
+from gateway.parties import moving_in
+from gateway.parties.moving_in import Issuer, Line
 from gateway.servers.host_key_files import HostKeyFiles, read
 from gateway.servers.ssh_keys import public_line
 from tests.dropfolder.world import World
@@ -98,3 +103,29 @@ def test_a_script_that_goes_where_the_files_were_finds_them_and_itself_there(wor
     assert "Remote working directory: /out/factures" in said
     assert sorted(client.got().values()) == [b"one", b"two"]
     assert [entry.received_at is not None for entry in world.entries()] == [True, True]
+
+
+def test_an_account_that_was_imported_logs_in_as_before(world: World, tmp_path: Path) -> None:
+    """Its name, its key out of authorized_keys, the old host key out of its known_hosts: nothing changed for it."""
+
+    async def story() -> tuple[int, str]:
+        old = await _made_by_ssh_keygen(tmp_path, "ecdsa")
+        state = tmp_path / "state"
+        state.mkdir()
+        HostKeyFiles(state).install([old])
+        key = asyncssh.generate_private_key("ssh-ed25519", comment="erp@fonderie")
+        keys = f'from="127.0.0.0/8",restrict,command="internal-sftp" {key.export_public_key().decode()}'
+        line = Line("Fonderie", "ftp.Fonderie@est", authorized_keys=keys)
+        issuer = Issuer(clock.now().date(), ZoneInfo("Europe/Paris"), "1")
+        (report,) = moving_in.take(world.db, Actor("cli:test", "operator", None, Role.ADMIN), [line], issuer)
+        assert [one.outcome for one in report.keys] == ["added"]
+        async with listening(world, state) as listener:
+            listener.key = key
+            client = Client(tmp_path / "client", listener)
+            (client.directory / "known_hosts").write_text(f"[127.0.0.1]:{listener.port} {public_line(old)}\n")
+            where = ("-P", str(listener.port), "ftp.Fonderie@est@127.0.0.1")
+            return await client.run(program("sftp"), *STRICT, "-b", "-", *where, stdin="ls")
+
+    code, said = asyncio.run(story())
+    assert code == 0, said
+    assert "inbox" in said
