@@ -38,6 +38,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/clients/{client_id}/mailboxes/{mailbox_id}/confirm"): None,
     ("POST", "/clients/{client_id}/folders"): {"user_name": "second"},
     ("PUT", "/clients/{client_id}/folders/{folder_id}/networks"): {"networks": ["192.0.2.0/24"]},
+    ("PATCH", "/clients/{client_id}/folders/{folder_id}"): {"inbox_days": 30},
     ("POST", "/clients/{client_id}/keys"): {"public_key": "ssh-ed25519 AAAA", "label": "x"},
     ("POST", "/clients/{client_id}/passwords"): {"label": "x"},
     ("POST", "/clients/{client_id}/legacy-permits"): {"reason": "x", "ends_at": "2026-12-01T00:00:00Z"},
