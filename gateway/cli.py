@@ -15,7 +15,7 @@ import typer
 from . import __version__
 from .commands import host_keys, moving, parties, passwords, permits, queue, show, tokens
 from .commands import submit as submitting
-from .commands.options import AsJson, call, config_path, refuse_root, settings
+from .commands.options import AsJson, Limit, call, config_path, refuse_root, settings
 from .commands.reach import Api, named
 from .errors import Conflict, GatewayError
 
@@ -169,8 +169,25 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def connections(context: typer.Context, as_json: AsJson = False) -> None:
+def connections(
+    context: typer.Context,
+    failed: Annotated[bool, typer.Option("--failed", help="Who could not log in, and why; the newest first.")] = False,
+    limit: Limit = 1000,
+    as_json: AsJson = False,
+) -> None:
     """Who is connected to the drop folders now, from where, with what."""
+    if failed:
+        found = call(context, lambda api: api.every("/connections/failures", limit))
+        columns = {
+            "at": "at",
+            "user": "user",
+            "protocol": "by",
+            "address": "from",
+            "cause": "cause",
+            "banner": "client",
+        }
+        show.table(found, columns, empty="nobody failed to log in", wants_json=as_json)
+        return
     found = call(context, lambda api: api.every("/connections"))
     columns = {
         "user": "user",

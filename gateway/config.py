@@ -139,6 +139,7 @@ class SftpSettings(Section):
     connections_before_login_per_source: int = Field(10, gt=0, description="The same, from one address.")
     connections: int = Field(2000, gt=0, description="Connections in all.")
     connections_per_client: int = Field(16, gt=0, description="Connections of one client.")
+    sessions_per_client: int = Field(32, gt=0, description="SFTP channels of one client, over all its connections.")
     handles_per_session: int = Field(256, gt=0, description="Files and listings open at once in one session.")
     failures_per_minute: int = Field(
         5, gt=0, description="Failed log-ins of one source beyond this are answered later."
@@ -148,6 +149,11 @@ class SftpSettings(Section):
     safe_sources: tuple[Network, ...] = Field(
         (), description="Networks that are never shut out: 192.0.2.0/24, where many share an address."
     )
+    longest_delay_seconds: int = Field(20, ge=0, description="No answer to a failed log-in is later than this.")
+    failures_kept_days: float = Field(
+        30.0, gt=0, le=36_500, description="Failed log-ins and negotiations are kept with their cause for so long."
+    )
+    failures_kept_per_source: int = Field(50, ge=0, description="Of one source, so many a day.")
     threads: int = Field(4, gt=0, description="Folder calls that need the database, worked on at once.")
     grace_seconds: int = Field(30, ge=0, description="At a stop, transfers may finish for this long.")
 

@@ -244,7 +244,9 @@ class _Daemon:
         directory = settings.store.directory
         sftp = SftpServer(settings.sftp, self._folders, core.folder, directory, settings.sftp_legacy)
         self._sftp = sftp if settings.sftp.enabled else None
-        ftps = FtpsServer(settings.ftps, settings.sftp, self._folders, core.folder, sftp.limits, sftp.penalties)
+        ftps = FtpsServer(
+            settings.ftps, settings.sftp, self._folders, core.folder, sftp.limits, sftp.penalties, sftp.failures
+        )
         self._ftps = ftps if settings.ftps.enabled else None
 
     async def run(self, ready: Callable[[Addresses], None]) -> None:
@@ -321,6 +323,7 @@ class _Daemon:
             self._core.wakes.all()
         await work.run(self._folders.return_renamed, clock.now())
         await work.run(self._folders.expire, clock.now())
+        await work.run(self._folders.forget_failures, clock.now(), settings.sftp.failures_kept_days)
         await work.run(forget_messages, self._core.db, self._core.blobs, settings.mail.keep_message_days)
         return 0
 

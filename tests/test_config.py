@@ -180,3 +180,28 @@ def test_a_directory_is_not_a_file_that_is_missing(tmp_path: Path) -> None:
     """`--config DIR` is a slip; `gateway init`, which the other message proposes, would not help."""
     with pytest.raises(ConfigError, match="Is a directory"):
         config.load(config.find(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("sftp", "connections_before_login_per_source", 10),
+        ("sftp", "connections_before_login", 200),
+        ("sftp", "connections_per_client", 16),
+        ("sftp", "sessions_per_client", 32),
+        ("sftp", "connections", 2000),
+        ("sftp", "handles_per_session", 256),
+        ("sftp", "login_seconds", 20),
+        ("sftp", "idle_minutes", 15),
+        ("sftp", "failures_per_minute", 5),
+        ("sftp", "longest_delay_seconds", 20),
+        ("sftp", "ban_after", 20),
+        ("sftp", "ban_minutes", 10),
+        ("sftp", "safe_sources", ()),
+        ("sftp_legacy", "enabled", False),
+        ("store", "free_space_floor_percent", 5),
+    ],
+)
+def test_the_limits_are_what_clients_were_promised(section: str, key: str, value: object) -> None:
+    """A default that drifts would shut clients out, or let too many in, without anybody having decided it."""
+    assert getattr(getattr(config.Settings(), section), key) == value

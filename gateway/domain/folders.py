@@ -218,3 +218,22 @@ class HostKeySeen(SQLModel, table=True):
     announced_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime, description="They were told of it")
     proven_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime, description="They asked for its proof")
     used_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime, description="It served a session of theirs")
+
+
+class FailedConnection(SQLModel, table=True):
+    """A log-in or a negotiation with a listener that failed, and why, in words for those who must mend it."""
+
+    __tablename__ = "failed_connection"
+    id: str = Field(default_factory=new_id("flc"), primary_key=True)
+    at: dt.datetime = Field(sa_type=UTCDateTime)
+    protocol: str = Field(max_length=12, description="sftp | sftp_legacy | ftps")
+    address_id: str = Field(max_length=40, description="personal_value of the source address, kind failed_from")
+    client_id: str | None = Field(default=None, max_length=40, description="The one client whose networks hold it")
+    user_name: str = Field(default="", max_length=64, description="As it was given")
+    code: str = Field(max_length=40)
+    cause: str = Field(max_length=1000)
+    banner: str = Field(default="", max_length=255, description="What the client calls itself")
+    __table_args__ = (
+        sa.Index("ix_failed_connection_at", "at"),
+        sa.Index("ix_failed_connection_client", "client_id", "id"),
+    )

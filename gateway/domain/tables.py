@@ -3,7 +3,17 @@
 from .columns import metadata
 from .deliveries import Attempt, Delivery
 from .documents import Document, Duplicate, Seal
-from .folders import Entry, Folder, FolderContract, FolderDirectory, FolderEvent, FolderSession, LegacyPermit, SshKey
+from .folders import (
+    Entry,
+    FailedConnection,
+    Folder,
+    FolderContract,
+    FolderDirectory,
+    FolderEvent,
+    FolderSession,
+    LegacyPermit,
+    SshKey,
+)
 from .ledger import PersonalValue, Record
 from .parties import (
     ApiToken,
@@ -35,6 +45,7 @@ __all__ = [
     "Document",
     "Duplicate",
     "Entry",
+    "FailedConnection",
     "Folder",
     "FolderContract",
     "FolderDirectory",

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from weakref import WeakValueDictionary
 
 import structlog
@@ -13,8 +13,9 @@ from ..errors import Denied
 from ..keys.passwords import Passwords
 from ..store.blobs import Blobs
 from ..store.database import Database
-from . import entries, host_keys, retention, sessions
+from . import entries, failures, host_keys, retention, sessions
 from .content import Content
+from .failures import Failure
 from .index import Index, Item
 from .mapped import MappedVisit
 from .sessions import Login, Session
@@ -73,6 +74,17 @@ class DropFolders:
             if len(self._seen_keys) > MOST_REMEMBERED:
                 self._seen_keys.clear()
             self._seen_keys |= news
+
+    def keep_failures(self, noted: Sequence[Failure]) -> int:
+        """See failures.keep."""
+        return self._db.write(lambda tx: failures.keep(tx, noted))
+
+    def forget_failures(self, now: dt.datetime, days: float) -> int:
+        """Delete failed log-ins and negotiations that are older; how many."""
+        before, count = now - dt.timedelta(days=days), 0
+        while gone := self._db.write(lambda tx: failures.forget(tx, before)):
+            count += gone
+        return count
 
     def take_over(self) -> None:
         """End the sessions that a killed process left open; for the only daemon of a database, at its start."""

@@ -22,4 +22,6 @@ ftps_tls.py         certificate, ciphers, a context for each session
 long_name.py        a line as of `ls -l`, for both
 limits.py           how many connections, from where, of whom
 penalties.py        what failed log-ins cost their source
+failures.py         what failed, on its way to the database
+causes.py           why, in plain words
 """

@@ -19,6 +19,7 @@ from .. import clock
 from ..dropfolder.sessions import Login, Session
 from ..dropfolder.visit import Visit
 from ..errors import Conflict, Denied, GatewayError, NotFound, Refused, Unavailable
+from . import causes
 from .ftps_commands import FACTS, FolderCommands, Home
 from .ftps_data import DataConnection
 from .limits import Ticket
@@ -224,6 +225,7 @@ class FtpsSession(FolderCommands):
             self._refuse(refusal.code)
         except Unavailable as error:
             log.warning("connection.refused", address=self.remote_ip, user=self.username, limit=error.code)
+            self._note(error.code, causes.CAUSES.get(error.code, error.message))
             self.respond(f"421 {error.message.capitalize()}.")
             self.close_when_done()
         else:
@@ -236,6 +238,7 @@ class FtpsSession(FolderCommands):
         tls = f"{self.socket.get_protocol_version_name()} {self.socket.get_cipher_name()}"
         visit = folders.visit(Session(clock.new_id("ses"), login, "ftps", self.remote_ip, self._client, tls))
         visit.begin()
+        self.listener.penalties.succeeded(self.remote_ip)
         self.login, self._visit = login, visit
         self.authenticated, self.fs = True, Home(self)
 
@@ -243,6 +246,7 @@ class FtpsSession(FolderCommands):
         self._attempts += 1
         user = _printable(self.username[:64])
         log.info("login.failed", address=self.remote_ip, user=user, reasons=[reason], banner=self._client)
+        self._note(reason, causes.CAUSES.get(reason, reason))
         self._is_refusing = True
         self.del_channel()  # nothing is read until it is answered
         delay = max(LEAST_DELAY, self.listener.penalties.failed(self.remote_ip))
@@ -258,6 +262,20 @@ class FtpsSession(FolderCommands):
         self.respond("530 User name or password is wrong, or this access has ended.")
         if self._attempts >= MOST_ATTEMPTS:
             self.close_when_done()
+
+    def _note(self, code: str, cause: str) -> None:
+        """Keep why this client could not log in."""
+        self.listener.failures.note("ftps", self.remote_ip, self.username, code, cause, self._client)
+
+    def process_command(self, cmd: str, *args: Any, **kwargs: Any) -> None:
+        """A user name in clear is refused by pyftpdlib; who chose plain FTP must hear why somewhere."""
+        if cmd == "USER" and not self._ssl_established and args:
+            self._note("tls_required", causes.CAUSES["tls_required"])
+        super().process_command(cmd, *args, **kwargs)
+
+    def handle_failed_ssl_handshake(self) -> None:
+        self._note(*causes.of_tls(str(sys.exc_info()[1])))
+        super().handle_failed_ssl_handshake()
 
     # -- data connections
 
@@ -311,6 +329,8 @@ class FtpsSession(FolderCommands):
         error = sys.exc_info()[1]
         if isinstance(error, SSL.Error):
             log.info("ftps.broken_off", address=self.remote_ip, cause=repr(error))
+            if self.login is None:
+                self._note(*causes.of_tls(str(error)))
         else:
             log.error("ftps.failed", address=self.remote_ip, exc_info=error)
 

@@ -22,6 +22,8 @@ from ..dropfolder.folders import DropFolders
 from ..errors import GatewayError, Unavailable
 from ..pools import ThreadPool
 from . import httpd
+from .causes import CAUSES
+from .failures import Failures
 from .ftps_control import FtpsSession, ImplicitFtpsSession
 from .ftps_tls import Identity
 from .limits import ConnectionLimits, Ticket
@@ -45,12 +47,14 @@ class Listener:
         folders: DropFolders,
         limits: ConnectionLimits,
         penalties: Penalties,
+        failures: Failures,
         identity: Identity,
     ) -> None:
         self.settings = settings
         self.folders = folders
         self.limits = limits
         self.penalties = penalties
+        self.failures = failures
         self.identity = identity
         self.needs_session_reuse = settings.session_reuse == "required"
         first, _, last = settings.passive_ports.partition("-")
@@ -94,6 +98,8 @@ class _Acceptor(ThreadedFTPServer):  # type: ignore[misc]
             self.ticket = self.listener.limits.enter(addr[0])
         except Unavailable as error:
             log.warning("connection.refused", address=addr[0], limit=error.code, protocol="ftps")
+            if error.code in CAUSES:
+                self.listener.failures.note("ftps", addr[0], "", error.code, CAUSES[error.code])
             sock.close()
             return
         try:
@@ -133,14 +139,16 @@ class FtpsServer:
         pool: ThreadPool,
         limits: ConnectionLimits,
         penalties: Penalties,
+        failures: Failures,
     ) -> None:
-        """`of_sessions` gives their times; `limits` and `penalties` are shared with the SFTP listener."""
+        """`of_sessions` gives their times; `limits`, `penalties` and `failures` are shared with the SFTP listeners."""
         self.settings = settings
         self._times = of_sessions
         self._folders = folders
         self._pool = pool
         self._limits = limits
         self._penalties = penalties
+        self._failures = failures
         self._listener: Listener
         self._acceptors: list[_Acceptor] = []
         self._sweeper: asyncio.Task[None]
@@ -148,7 +156,8 @@ class FtpsServer:
     async def start(self) -> list[tuple[str, int]]:
         """Listen; the addresses, explicit TLS first. ConfigError when certificate or address cannot be used."""
         identity = await self._pool.run(Identity.load, self.settings.certificate, self.settings.key)
-        self._listener = Listener(self.settings, self._folders, self._limits, self._penalties, identity)
+        shared = self._limits, self._penalties, self._failures
+        self._listener = Listener(self.settings, self._folders, *shared, identity)
         wanted = (
             ("[ftps.listen]", self.settings.listen, FtpsSession),
             ("[ftps.listen_implicit]", self.settings.listen_implicit, ImplicitFtpsSession),
@@ -171,7 +180,8 @@ class FtpsServer:
                 log.warning("ftps.sweep_failed", cause=error.message)
 
     async def sweep(self) -> None:
-        """End the sessions that are idle, took too long to log in, or are no longer allowed."""
+        """End the sessions that are idle, took too long to log in, or are no longer allowed; note who could not."""
+        await self._failures.flush(self._pool)
         now = clock.monotonic()
         for session in list(self._listener.sessions):
             if session.login is None and now - session.began > self._times.login_seconds:
@@ -205,3 +215,4 @@ class FtpsServer:
         for session in list(self._listener.sessions):
             session.end()
         await asyncio.gather(*(asyncio.to_thread(acceptor.stop) for acceptor in self._acceptors))
+        await self._failures.flush(self._pool)

@@ -18,11 +18,12 @@ from ..dropfolder.nodes import Reading
 from ..dropfolder.sessions import Login, Session
 from ..dropfolder.visit import Visit
 from ..errors import Denied, GatewayError, Unavailable
+from . import causes
 from .host_key_proofs import Proofs
 from .limits import Handles, Ticket
 from .sftp_channel import SftpChannel
 from .sftp_engine import Engine
-from .ssh_algorithms import Offer, allow_only
+from .ssh_algorithms import Offer, allow_only, offered
 
 if TYPE_CHECKING:
     from .sftpd import SftpServer
@@ -34,6 +35,8 @@ PASSWORDS_TRIED = 5
 NO_PERMIT = "this port is for old programs with a permit, from the addresses agreed: use the other port, or ask for one"
 LEAST_DELAY = 1.0  # seconds until a wrong password is answered
 KEYS_TRIED = 20  # agents offer what they hold; sshd's six burn out before the right one
+_GUESSES = {"unknown_user", "user_name_format", "unknown_key", "address", "signature", "too_many_keys"}
+_RETIRED = {"key_expired", "key_revoked", "folder_disabled", "client_disabled"}
 
 
 class SftpConnection(asyncssh.SSHServer):
@@ -68,6 +71,7 @@ class SftpConnection(asyncssh.SSHServer):
             self._ticket = self._server.limits.enter(self._address)
         except Unavailable as error:
             log.warning("connection.refused", address=self._address, limit=error.code)
+            self._note(error.code, causes.CAUSES[error.code])
             conn.abort()
             return
         self._server.connections.add(self)
@@ -83,7 +87,7 @@ class SftpConnection(asyncssh.SSHServer):
         if self._ticket is None:
             return
         self._server.limits.leave(self._ticket)
-        if self._visit is None and not self._passwords_tried and self._reasons not in ([], ["unavailable"]):
+        if self._visit is None and not self._passwords_tried and self._is_a_guess:
             self._server.penalties.failed(self._address)  # once a connection: agents try what they hold
         self._server.connections.discard(self)
         self._is_lost = True
@@ -99,6 +103,27 @@ class SftpConnection(asyncssh.SSHServer):
                 banner=str(self._conn.get_extra_info("client_version", ""))[:100],
                 cause=str(exc or "")[:500],
             )
+            self._note_failure(exc)
+
+    @property
+    def _is_a_guess(self) -> bool:
+        """A key that the folder knows, though it is over, is none: it is being exchanged. Nor is our own failure."""
+        codes = {reason.partition(" ")[0] for reason in self._reasons}
+        return bool(codes & _GUESSES) and not codes & _RETIRED
+
+    def _note_failure(self, exc: Exception | None) -> None:
+        """Keep why it failed. One that connects, says nothing and goes is a probe: not kept."""
+        if isinstance(exc, asyncssh.KeyExchangeFailed):
+            self._note("negotiation", causes.of_negotiation(offered(self._conn), self._offer))
+        elif self.user_name:
+            self._note(*causes.of_login(self._reasons))
+        elif not isinstance(exc, asyncssh.ConnectionLost | OSError):
+            self._note("protocol", f"it does not speak SSH as it should: {exc}")
+
+    def _note(self, code: str, cause: str) -> None:
+        protocol = "sftp_legacy" if self._offer.is_legacy else "sftp"
+        banner = str(self._conn.get_extra_info("client_version", ""))
+        self._server.failures.note(protocol, self._address, self.user_name, code, cause, banner)
 
     def _congested(self) -> None:
         for channel in list(self._channels):
@@ -139,6 +164,7 @@ class SftpConnection(asyncssh.SSHServer):
         asked = (username, key.get_fingerprint())
         if asked not in self._known:
             if len(self._known) >= KEYS_TRIED:
+                self._reasons.append("too_many_keys")
                 self.disconnect("too many keys tried", asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE)
                 return False
             try:
@@ -206,8 +232,10 @@ class SftpConnection(asyncssh.SSHServer):
             self._server.limits.log_in(self._ticket, self.login.client_id)
         except Unavailable as error:
             log.warning("connection.refused", address=self._address, user=self.login.user_name, limit=error.code)
+            self._reasons.append(error.code)
             self.disconnect(error.message, asyncssh.DISC_TOO_MANY_CONNECTIONS)
             return
+        self._server.penalties.succeeded(self._address)
         self.last_request = clock.monotonic()
         self._visit = self._server.folders.visit(self._session(self.login))
         self._saw_host_keys()
@@ -236,9 +264,18 @@ class SftpConnection(asyncssh.SSHServer):
 
     # -- channels
 
+    @property
+    def channel_count(self) -> int:
+        """Its SFTP channels."""
+        return len(self._channels)
+
     def session_requested(self) -> "SftpChannel | bool":
-        if self._visit is None or self._server.is_draining or len(self._channels) >= CHANNELS:
+        if self._visit is None or self.login is None or self._server.is_draining or len(self._channels) >= CHANNELS:
             return False
+        if self._server.channels_of(self.login.client_id) >= self._server.settings.sessions_per_client:
+            log.warning("connection.refused", address=self._address, user=self.user_name, limit="sessions_per_client")
+            message = "too many sessions of this client: close those that are left open"
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, message)
         engine = Engine(self._visit, self._handles)
         channel = SftpChannel(engine, self)
         self._channels.add(channel)

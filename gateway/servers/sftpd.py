@@ -22,6 +22,7 @@ from ..dropfolder.folders import DropFolders
 from ..errors import ConfigError, GatewayError
 from ..pools import ThreadPool
 from . import ssh_keys
+from .failures import Failures
 from .limits import ConnectionLimits, Handles
 from .penalties import Penalties
 from .sftp_connection import SftpConnection
@@ -65,8 +66,10 @@ class SftpServer:
             per_minute=settings.failures_per_minute,
             ban_after=settings.ban_after,
             ban_minutes=settings.ban_minutes,
+            longest_delay=settings.longest_delay_seconds,
             safe=settings.safe_sources,
         )
+        self.failures = Failures(folders.keep_failures, settings.failures_kept_per_source)
         self.passwords = ThreadPool("passwords", PASSWORDS_AT_ONCE, 100)
         self.is_draining = False
         self.connections: set[SftpConnection] = set()
@@ -131,6 +134,10 @@ class SftpServer:
             "config": None,
         }
 
+    def channels_of(self, client_id: str) -> int:
+        """The SFTP channels that a client has open, over all of its connections."""
+        return sum(c.channel_count for c in self.connections if c.login is not None and c.login.client_id == client_id)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run work that outlives its connection; `close` waits for it."""
         task = asyncio.get_running_loop().create_task(work)
@@ -146,7 +153,8 @@ class SftpServer:
                 log.warning("sftp.sweep_failed", cause=error.message)
 
     async def sweep(self) -> None:
-        """End the sessions that are idle or no longer allowed."""
+        """End the sessions that are idle or no longer allowed; write down who could not log in."""
+        await self.failures.flush(self.pool)
         oldest = clock.monotonic() - self.settings.idle_minutes * 60
         logged_in = [c for c in self.connections if c.login is not None]
         for connection in logged_in:
@@ -180,6 +188,7 @@ class SftpServer:
             await asyncio.sleep(0.01)
         for acceptor in self._acceptors:
             await acceptor.wait_closed()
+        await self.failures.flush(self.pool)
         self.passwords.close()
 
     def _stop_listening(self) -> None:

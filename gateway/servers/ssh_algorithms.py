@@ -12,8 +12,11 @@ encrypt-then-MAC, is left out there. Group exchange is too: to a client that ask
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import asyncssh
+
+_MARKS = ("ext-info-", "kex-strict-")  # they stand among key exchanges and are none
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,17 @@ class Offer:
     signatures: tuple[str, ...]
     rsa: tuple[bytes, ...]
     is_legacy: bool = False
+
+    def of(self, kind: str) -> tuple[str, ...]:
+        """The algorithms of a kind, as `offered` names it. A host key is RSA or Ed25519."""
+        match kind:
+            case "key exchange":
+                return self.key_exchange
+            case "host key":
+                return ("ssh-ed25519", *(name.decode() for name in self.rsa))
+            case "cipher":
+                return self.ciphers
+        return self.macs
 
 
 MODERN = Offer(
@@ -111,3 +125,29 @@ def allow_only(key: asyncssh.SSHKey, offer: Offer, told: Callable[[str], None]) 
     """
     names = {name.encode() for name in offer.signatures}
     key.all_sig_algorithms = _Signatures(names & set(key.all_sig_algorithms), told)
+
+
+def offered(connection: Any) -> dict[str, list[str]]:
+    """What the client of a server's connection offered, by kind (RFC 4253 7.1); empty when it is not known.
+
+    MACs count only where no cipher brings its own. asyncssh keeps the message under a private name, and this module
+    alone reads it: without it the cause of a failed negotiation is less plain, and nothing else changes.
+    """
+    message = getattr(connection, "_client_kexinit", b"")
+    lists: list[list[str]] = []
+    position = 17  # message number, cookie
+    while len(lists) < 6 and len(message) >= position + 4:
+        end = position + 4 + int.from_bytes(message[position : position + 4], "big")
+        names = message[position + 4 : end].decode("ascii", "backslashreplace").split(",")
+        lists.append([name for name in names if name and not name.startswith(_MARKS)])
+        position = end
+    if len(lists) < 6:
+        return {}
+    found = {"key exchange": lists[0], "host key": lists[1], "cipher": lists[2], "MAC": lists[4]}
+    return (
+        found if not _has_own_mac(lists[2]) else {kind: found[kind] for kind in ("key exchange", "host key", "cipher")}
+    )
+
+
+def _has_own_mac(ciphers: list[str]) -> bool:
+    return any("gcm" in name or "poly1305" in name for name in ciphers)

@@ -16,6 +16,7 @@ from gateway.demo.authority import Authority
 from gateway.domain.folders import FolderPassword
 from gateway.keys import passwords
 from gateway.pools import ThreadPool
+from gateway.servers.failures import Failures
 from gateway.servers.ftpsd import FtpsServer
 from gateway.servers.limits import ConnectionLimits
 from gateway.servers.penalties import Penalties
@@ -107,8 +108,10 @@ def listening(
         per_minute=times.failures_per_minute,
         ban_after=times.ban_after,
         ban_minutes=times.ban_minutes,
+        longest_delay=times.longest_delay_seconds,
         safe=times.safe_sources,
     )
+    failures = Failures(world.folders.keep_failures, times.failures_kept_per_source)
     chosen: dict[str, Any] = {"listen": "127.0.0.1:0", "listen_implicit": "127.0.0.1:0", "confirm_seconds": 2}
     ftps = FtpsSettings(enabled=True, certificate=certificate, key=key, **chosen | settings)
     pool = ThreadPool("folder", 4)
@@ -116,7 +119,7 @@ def listening(
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
-    server = FtpsServer(ftps, times, world.folders, pool, limits, penalties)
+    server = FtpsServer(ftps, times, world.folders, pool, limits, penalties, failures)
     try:
         started = asyncio.run_coroutine_threadsafe(server.start(), loop).result(30)
         listener = Listener(server, world, [port for _, port in started], authority.root, loop)

@@ -433,18 +433,26 @@ def test_a_stop_lets_a_transfer_finish(ftps: Listener) -> None:
     assert ftps.world.entry().fully_read_at
 
 
-def test_a_source_that_guesses_is_shut_out_and_who_is_in_stays(world: World, tmp_path: Path) -> None:
-    """Four wrong ones here; then not even a greeting, while the session that was there goes on."""
-    with (
-        listening(world, tmp_path, {"ban_after": 3, "failures_per_minute": 1}) as listener,
-        listener.session() as inside,
-    ):
+def test_a_source_that_guesses_is_shut_out(world: World, tmp_path: Path) -> None:
+    """Four wrong ones; then not even a greeting."""
+    with listening(world, tmp_path, {"ban_after": 3, "failures_per_minute": 1}) as listener:
         for _ in range(4):
             with pytest.raises(ftplib.error_perm, match="530"), listener.session(password="wrong-password-it-is"):
                 pass
         with pytest.raises((EOFError, OSError)), listener.session():
             pass
-        assert inside.sendcmd("NOOP").startswith("200")
+
+
+def test_a_source_that_a_client_has_come_from_is_not_shut_out(world: World, tmp_path: Path) -> None:
+    """Many share an address: whoever guesses behind it must not end the others' night."""
+    with listening(world, tmp_path, {"ban_after": 3, "failures_per_minute": 1, "longest_delay_seconds": 1}) as listener:
+        with listener.session():
+            pass
+        for _ in range(4):
+            with pytest.raises(ftplib.error_perm, match="530"), listener.session(password="wrong-password-it-is"):
+                pass
+        with listener.session() as inside:
+            assert inside.sendcmd("NOOP").startswith("200")
 
 
 def test_an_open_session_has_its_row_and_a_closed_one_has_ended(ftps: Listener) -> None:

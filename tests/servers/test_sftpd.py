@@ -121,6 +121,24 @@ def test_two_keys_are_valid_at_once(world: World, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_key_that_is_being_exchanged_shuts_nobody_out(world: World, tmp_path: Path) -> None:
+    """An ERP goes on with the key that has expired, a connection a file: the new key must find the door open."""
+    world.set(SshKey, world.key.id, expires_at=clock.now())
+
+    async def main() -> None:
+        async with listening(world, tmp_path, ban_after=3) as listener:
+            for _ in range(6):
+                assert await refusal(listener) == ["key_expired"]
+            world.set(SshKey, world.key.id, expires_at=None)
+            async with listener.sftp() as sftp:
+                assert await sftp.listdir("inbox") == []
+            world.set(Folder, world.folder.id, disabled_at=clock.now())
+            for _ in range(6):
+                assert await refusal(listener) == ["folder_disabled"]
+
+    asyncio.run(main())
+
+
 def test_a_revoked_key_ends_its_open_sessions(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within seconds, whatever they are doing; others go on."""
     monkeypatch.setattr(sftpd, "SWEEP_SECONDS", 0.1)
@@ -244,6 +262,27 @@ def test_channels_of_a_connection_have_a_limit_and_come_back(world: World, tmp_p
                 (served,) = listener.server.connections
                 await eventually(lambda served=served: not served._channels)  # type: ignore[misc]
             assert len(world.sessions()) == 1
+
+    asyncio.run(main())
+
+
+def test_a_client_has_its_number_of_sessions_over_all_its_connections(world: World, tmp_path: Path) -> None:
+    """The next one is told why; one that ended gives its place back."""
+
+    async def main() -> None:
+        async with (
+            listening(world, tmp_path, sessions_per_client=3) as listener,
+            listener.connect() as one,
+            listener.connect() as two,
+        ):
+            first, _, _ = [await one.start_sftp_client(), await one.start_sftp_client(), await two.start_sftp_client()]
+            with pytest.raises(asyncssh.ChannelOpenError, match="too many sessions of this client"):
+                await two.start_sftp_client()
+            first.exit()
+            await first.wait_closed()
+            client_id = world.client.id
+            await eventually(lambda: listener.server.channels_of(client_id) == 2)
+            assert await (await two.start_sftp_client()).listdir("inbox") == []
 
     asyncio.run(main())
 

@@ -1,4 +1,4 @@
-"""Who is connected to the drop folders now: sessions that began and have not ended."""
+"""Who is connected to the drop folders now, and who could not log in: with the cause in plain words."""
 
 import datetime as dt
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from sqlmodel import col
 
 from ...access import Permission
-from ...domain.folders import Folder, FolderPassword, FolderSession, SshKey
+from ...domain.folders import FailedConnection, Folder, FolderPassword, FolderSession, SshKey
 from ...domain.ledger import PersonalValue
 from ...store.database import Transaction
 from .. import pages
@@ -81,3 +81,64 @@ def _select() -> Any:
 
 def _shown(row: Any) -> dict[str, Any]:
     return ConnectionShown.model_validate(row._mapping).model_dump(mode="json")
+
+
+class FailureShown(BaseModel):
+    """A log-in or a negotiation that failed."""
+
+    id: str
+    at: dt.datetime
+    protocol: str = Field(description="sftp, sftp_legacy or ftps")
+    address: str | None
+    client: str | None = Field(description="The only client whose folders' networks held the address")
+    user: str = Field(description="As it was given; to a client only where it is one of its own folders'")
+    code: str
+    cause: str = Field(description="What was wrong, and what to do")
+    banner: str = Field(description="What the client calls itself")
+
+
+@routes.get("/failures", response_model=Page[FailureShown])
+async def failures(call: Reading, wanted: Annotated[Listing, Query()]) -> Response:
+    """What failed, newest first; a client sees what came from an address that it alone has listed."""
+
+    def step(tx: Transaction) -> dict[str, Any]:
+        query = (
+            sa.select(
+                *(col(column) for column in _OF_FAILURES),
+                col(FailedConnection.client_id).label("client"),
+                col(PersonalValue.value).label("address"),
+                _user(call.actor.client_id).label("user"),
+            )
+            .outerjoin(PersonalValue, col(PersonalValue.id) == col(FailedConnection.address_id))
+            .order_by(col(FailedConnection.id).desc())
+        )
+        if call.actor.client_id is not None:
+            query = query.where(col(FailedConnection.client_id) == call.actor.client_id)
+        if (after := wanted.after) is not None:
+            query = query.where(col(FailedConnection.id) < after)
+        rows: Any = tx.execute(query.limit(wanted.limit + 1)).all()
+        return pages.of_things(rows, wanted, _failure)
+
+    return await call.answer(step)
+
+
+_OF_FAILURES: tuple[Any, ...] = (
+    FailedConnection.id,
+    FailedConnection.at,
+    FailedConnection.protocol,
+    FailedConnection.code,
+    FailedConnection.cause,
+    FailedConnection.banner,
+)
+
+
+def _user(client_id: str | None) -> Any:
+    """The user name that was tried: of others, a client learns nothing."""
+    if client_id is None:
+        return col(FailedConnection.user_name)
+    own = sa.select(col(Folder.user_name)).where(col(Folder.client_id) == client_id)
+    return sa.case((col(FailedConnection.user_name).in_(own), col(FailedConnection.user_name)), else_="")
+
+
+def _failure(row: Any) -> dict[str, Any]:
+    return FailureShown.model_validate(row._mapping).model_dump(mode="json")
