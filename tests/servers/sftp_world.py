@@ -99,6 +99,10 @@ class Raw:
     def send(self, *packets: bytes) -> None:
         self._writer.write(b"".join(packets))
 
+    def pause(self) -> None:
+        """Take nothing any more: the window stays as it is."""
+        self._writer.channel.pause_reading()
+
     async def receive(self) -> bytes:
         """The next packet, from its type on."""
         length = int.from_bytes(await self._reader.readexactly(4), "big")
