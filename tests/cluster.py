@@ -30,11 +30,25 @@ _SETTINGS = [
 class Cluster:
     """A running server; `create` gives a fresh database with the newest schema."""
 
-    def __init__(self, sockets: Path) -> None:
+    def __init__(self, sockets: Path, command: list[str]) -> None:
         self._sockets = sockets
+        self._command = command
         self._made = 0
+        self.start()
         self._create(_EMPTY, "template0")
         migrations.upgrade(self.url(_EMPTY))
+
+    def start(self) -> None:
+        """Start it, and wait until it answers; it has what it had."""
+        log = self._sockets / "log"
+        with log.open("ab") as output:
+            self._server = subprocess.Popen(self._command, stdout=output, stderr=output)
+        _wait_until_it_answers(self._server, str(self._sockets), log)
+
+    def stop(self) -> None:
+        """Stop it, fast: whoever is connected is cut off."""
+        self._server.send_signal(signal.SIGINT)
+        self._server.wait(30)
 
     def url(self, database: str) -> str:
         """SQLAlchemy's URL of a database."""
@@ -66,17 +80,14 @@ def running(postgres: str) -> Iterator[Cluster]:
     """A cluster for as long as the block lasts. `postgres`: the server's program; its neighbours are used too."""
     initdb = str(Path(postgres).with_name("initdb"))
     with tempfile.TemporaryDirectory(prefix="pg-") as folder:  # a socket's path may have 107 bytes: not under tmp_path
-        data, log = Path(folder, "data"), Path(folder, "log")
+        data = Path(folder, "data")
         create = [initdb, "--no-sync", "-A", "trust", "-U", _USER, "-E", "UTF8", "--locale=C", "-D", str(data)]
         subprocess.run(create, check=True, capture_output=True)
-        command = [postgres, "-D", str(data), "-k", folder, *_SETTINGS]
-        with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
-            try:
-                _wait_until_it_answers(server, folder, log)
-                yield Cluster(Path(folder))
-            finally:
-                server.send_signal(signal.SIGINT)  # fast shutdown: ends sessions, then stops
-                server.wait(30)
+        cluster = Cluster(Path(folder), [postgres, "-D", str(data), "-k", folder, *_SETTINGS])
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
 
 
 def _wait_until_it_answers(server: "subprocess.Popen[bytes]", sockets: str, log: Path) -> None:

@@ -40,6 +40,14 @@ _RETRIED = {
     "40P01",  # deadlock_detected
     "23505",  # unique_violation: another gateway was first; run again, the step sees its row
 }
+# A machine that is gone says nothing: libpq would wait for it for minutes (its own seconds; the last one milliseconds).
+_AWAY_AFTER = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 _AWAY = (OperationalError, InterfaceError, NoConnection)  # not now: away, locked, or every connection in use
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000")
 
@@ -116,7 +124,13 @@ def make_engine(url: str) -> sa.Engine:
         return engine
     if url.startswith("postgresql+psycopg://"):
         return sa.create_engine(
-            address, pool_size=8, max_overflow=24, pool_pre_ping=True, pool_timeout=10, hide_parameters=True
+            address,
+            connect_args=_AWAY_AFTER,
+            pool_size=8,
+            max_overflow=24,
+            pool_pre_ping=True,
+            pool_timeout=10,
+            hide_parameters=True,
         )
     raise ConfigError(f"{where} must begin with sqlite:/// or postgresql+psycopg://", where=where)
 
