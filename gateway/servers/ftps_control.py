@@ -21,7 +21,7 @@ from ..dropfolder.visit import Visit
 from ..errors import Conflict, Denied, GatewayError, NotFound, Refused, Unavailable
 from . import causes
 from .ftps_commands import FACTS, FolderCommands, Home
-from .ftps_data import DataConnection
+from .ftps_data import DataConnection, NoPassivePort, PassiveListener
 from .limits import Ticket
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ REPLY: dict[type[GatewayError], str] = {
     Conflict: "553",
     Unavailable: "451",
 }
+MOST_LINE = 2048  # bytes of a command
 MOST_WAITING = 1000  # replies that a client has not taken
 LEAST_DELAY = 1.0  # seconds until a wrong password is answered
 MOST_ATTEMPTS = 5  # log-ins of one connection
@@ -67,6 +68,7 @@ class FtpsSession(FolderCommands):
 
     authorizer = _Everything()
     dtp_handler = DataConnection
+    passive_dtp = PassiveListener
     proto_cmds: ClassVar[dict[str, dict[str, Any]]] = {
         **{name: TLS_FTPHandler.proto_cmds[name] for name in [*_COMMANDS.split(), "SITE CHMOD"]},
         "HASH": {"perm": "r", "auth": True, "arg": True, "help": "Syntax: HASH <SP> path (SHA-256 of a file)."},
@@ -81,6 +83,8 @@ class FtpsSession(FolderCommands):
     is_implicit = False
     username: str
     _in_buffer: list[bytes]
+    _in_buffer_len: int
+    _dtp_acceptor: Any
     _restart_position: int
     _quit_pending: bool
     _out_dtp_queue: tuple[Any, bool, Any, str | None] | None
@@ -97,6 +101,7 @@ class FtpsSession(FolderCommands):
         self._has_left = False
         self._is_refusing = False  # a wrong password waits for its answer
         self._is_data_refused = False
+        self._is_too_long = False
         self.listener.sessions.add(self)
         super().__init__(conn, server, ioloop)
         self.ssl_context = self.listener.identity.context()  # only its own data connections can resume its session
@@ -160,6 +165,14 @@ class FtpsSession(FolderCommands):
         self._error = True  # no close_notify
         FTPHandler.handle_error(self)
 
+    def collect_incoming_data(self, data: bytes) -> None:
+        """Of a line that is too long nothing is kept, and its end alone is answered."""
+        self._is_too_long = self._is_too_long or self._in_buffer_len + len(data) > MOST_LINE
+        if self._is_too_long:
+            self._in_buffer, self._in_buffer_len = [], 0
+        else:
+            super().collect_incoming_data(data)
+
     def found_terminator(self) -> None:
         """A command is whole. Behind QUIT none is heard, nor while a wrong password waits for its answer: guesses could
         all be sent at once. A client that takes no replies gets no more of them.
@@ -171,6 +184,10 @@ class FtpsSession(FolderCommands):
         if len(self.producer_fifo) > MOST_WAITING:
             log.warning("connection.refused", address=self.remote_ip, limit="replies")
             self.close()
+            return
+        if self._is_too_long:
+            self._is_too_long = False
+            self.respond("500 Command too long.")
             return
         super().found_terminator()
 
@@ -295,6 +312,13 @@ class FtpsSession(FolderCommands):
             self._is_data_refused = False
             return
         super().push_dtp_data(data, isproducer, file, cmd)
+
+    def _make_epasv(self, extmode: bool = False) -> None:
+        try:
+            super()._make_epasv(extmode)
+        except NoPassivePort:
+            self._dtp_acceptor = None
+            self.respond("425 Every port for data connections is in use: try again.")
 
     @property
     def _is_data_free(self) -> bool:

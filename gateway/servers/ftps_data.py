@@ -16,6 +16,7 @@ import pyftpdlib.ioloop  # noqa: F401 -- first: it imports asyncore without its 
 import structlog
 from OpenSSL import SSL
 from pyftpdlib.handlers.ftp.data import DTPHandler
+from pyftpdlib.handlers.ftp.dispatchers import PassiveDTP
 from pyftpdlib.handlers.ftps.data import TLS_DTPHandler
 
 from ..dropfolder.nodes import Reading
@@ -190,6 +191,21 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
             self.close()
         else:
             DTPHandler.handle_error(self)
+
+
+class NoPassivePort(Exception):
+    """Every configured port for data connections is in use."""
+
+
+class PassiveListener(PassiveDTP):  # type: ignore[misc]
+    """Where a data connection is awaited: on a configured port, or nowhere (pyftpdlib would take any that is free)."""
+
+    def bind(self, addr: tuple[str, int]) -> None:
+        """NoPassivePort when pyftpdlib gives up on the configured ones."""
+        if addr[1] == 0 and self.cmd_channel.passive_ports is not None:
+            self.close()
+            raise NoPassivePort
+        super().bind(addr)
 
 
 def _unacknowledged(connection: Any) -> int:

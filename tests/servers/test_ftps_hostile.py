@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway import clock
+from gateway.domain.parties import Client
 from gateway.dropfolder.nodes import Reading
 from gateway.dropfolder.visit import Visit
 from gateway.errors import Unavailable
@@ -331,3 +333,39 @@ def test_bytes_that_the_disk_refuses_end_the_transfer_in_words(ftps: Listener, m
             with pytest.raises(ftplib.error_temp, match=r"426 .*cannot be read at the moment"):
                 client.voidresp()
         assert get(client, f"inbox/{name}") == ONE
+
+
+def test_when_every_passive_port_is_taken_none_is_made_up(world: World, tmp_path: Path) -> None:
+    """A port that the firewall keeps shut would hang the client for minutes; this it can try again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with listening(world, tmp_path, passive_ports=f"{port}-{port}") as listener, listener.session() as client:
+            for command in ("PASV", "EPSV"):
+                with pytest.raises(ftplib.error_temp, match="425 Every port"):
+                    client.sendcmd(command)
+            taken.close()
+            assert client.sendcmd("PASV").startswith("227") and client.sendcmd("NOOP").startswith("200")
+
+
+def test_a_line_that_is_too_long_has_one_answer(ftps: Listener) -> None:
+    """Else every answer behind it would be taken for that of another command."""
+    with in_tls(ftps) as control:
+        for length in (2_100, 100_000):
+            control.sendall(b"USER " + b"x" * length + b"\r\nNOOP\r\n")
+            answer = b""
+            while b"\r\n200" not in answer and not answer.startswith(b"200"):
+                answer += control.recv(4096)
+            assert answer.count(b"500") == 1
+
+
+def test_a_client_that_is_disabled_is_out_within_ten_seconds(ftps: Listener) -> None:
+    """The sweep comes every five; and it does not come in again."""
+    with ftps.session() as client:
+        began = time.monotonic()
+        ftps.world.set(Client, ftps.world.client.id, disabled_at=clock.now())
+        assert eventually(lambda: has_left(ftps))
+        assert time.monotonic() - began < 10
+        with pytest.raises((EOFError, OSError)):
+            client.voidcmd("NOOP")
+        with pytest.raises(ftplib.error_perm, match="530"), ftps.session():
+            pass
