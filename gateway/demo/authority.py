@@ -118,11 +118,14 @@ class _Purpose:
 
     usages: frozenset[str]
     extended: tuple[x509.ObjectIdentifier, ...] = ()
+    valid: dt.timedelta = VALID
 
 
 _SEAL = _Purpose(frozenset({"digital_signature", "content_commitment"}))
 _MAIL = _Purpose(frozenset({"digital_signature", "content_commitment"}), (ExtendedKeyUsageOID.EMAIL_PROTECTION,))
-_TLS = _Purpose(frozenset({"digital_signature"}), (ExtendedKeyUsageOID.SERVER_AUTH,))
+_TLS = _Purpose(
+    frozenset({"digital_signature"}), (ExtendedKeyUsageOID.SERVER_AUTH,), dt.timedelta(days=365)
+)  # browsers take no more
 _AUTHORITY = _Purpose(frozenset({"key_cert_sign", "crl_sign"}))
 _LOOPBACK = [
     x509.DNSName("localhost"),
@@ -185,7 +188,7 @@ def _builder(
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + VALID)
+        .not_valid_after(start + purpose.valid)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
         .add_extension(_key_usage(purpose.usages), critical=True)

@@ -27,6 +27,7 @@ _CIPHERS = b":".join(
         b"ECDHE-RSA-CHACHA20-POLY1305",
     )
 )
+_CURVES = b"X25519:P-256:P-384"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class Identity:
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
         context.set_cipher_list(_CIPHERS)
+        # OpenSSL's own list has curves that nobody needs; pyOpenSSL has the function without a name for it.
+        if SSL._lib.SSL_CTX_set1_curves_list(context._context, _CURVES) != 1:  # type: ignore[attr-defined]
+            raise ConfigError("this OpenSSL knows none of the curves that FTPS needs", where="[ftps]")
         context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
         context.set_session_id(os.urandom(16))
         context.use_certificate(self.certificate)
