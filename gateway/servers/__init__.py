@@ -13,6 +13,7 @@ ssh_algorithms.py   what each SFTP listener offers, the main one and the legacy 
 ssh_keys.py         host keys: which serve, which are announced
 host_key_files.py   where they lie, how they come in, and how one takes over from another
 host_key_proofs.py  clients learn the keys that are to come
+ssh_transport.py    asyncssh's connection with less work for each packet
 ssh_window.py       how much of what was sent a client has taken
 ftpsd.py            the FTPS listeners: start, sweeps, drain, stop
 ftps_control.py     one FTPS session: TLS, log-in, data connections, replies

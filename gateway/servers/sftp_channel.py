@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import asyncssh
 import structlog
 
+from . import ssh_transport
 from .sftp_engine import Call, Engine, failure
 from .sftp_packets import Malformed, Request, Splitter, Type
 from .ssh_window import Window
@@ -194,7 +195,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         if self._is_closed:
             return
         try:
-            self._chan.write(answer)
+            ssh_transport.write(self._chan, answer)
         except OSError:  # the client has closed it; asyncssh calls connection_lost in a moment
             self._is_closed = True
             self._requests.clear()

@@ -21,7 +21,7 @@ from ..config import SftpLegacySettings, SftpSettings
 from ..dropfolder.folders import DropFolders
 from ..errors import ConfigError, GatewayError
 from ..pools import ThreadPool
-from . import ssh_keys
+from . import ssh_keys, ssh_transport
 from .failures import Failures
 from .limits import ConnectionLimits, Handles
 from .penalties import Penalties
@@ -96,7 +96,7 @@ class SftpServer:
     async def _listen(self, where: str, listen: str, offer: Offer) -> tuple[str, int]:
         host, _, port = listen.rpartition(":")
         try:
-            acceptor = await asyncssh.listen(host.strip("[]"), int(port), **self._options(offer))
+            acceptor = await ssh_transport.listen(host.strip("[]"), int(port), **self._options(offer))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{where} {listen}: {error}", where=where) from None
         self._acceptors.append(acceptor)
