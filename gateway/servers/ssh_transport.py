@@ -1,15 +1,15 @@
 """asyncssh's server connection with less work for each packet. What it may say and do on the wire stays the same.
 
 asyncssh is made for every use; a drop folder sends large answers to few kinds of clients. Each lever below has its
-own switch and was measured alone (server CPU for 1 GiB / for small files, share saved):
+own switch. Together they took the daemon from 6.2 to 2.5 CPU seconds a GB, and from 19 to 11 ms a log-in.
 
-STEER    offer AES-GCM alone to a client that knows it: OpenSSH would choose chacha20 (49 % / 42 %). For that our
-         KEXINIT (RFC 4253 7.1) waits for the client's, a moment at most: a client may wait for ours.
-SILENT   no MSG_IGNORE before each channel packet: it protects CBC (RFC 4251 9.3.1), AEAD needs none (9 % / 8 %)
-CACHED   one AES-GCM object for the life of a key instead of one for each packet (21 % / 3 %)
+STEER    offer AES-GCM alone to a client that knows it: OpenSSH would choose chacha20, which costs twice as much. For
+         that our KEXINIT (RFC 4253 7.1) waits for the client's, a moment at most: a client may wait for ours.
+SILENT   no MSG_IGNORE before each channel packet: it protects CBC (RFC 4251 9.3.1), an AEAD cipher needs none
+CACHED   one AES-GCM object for the life of a key instead of one for each packet
 LARGE    an answer's packets are made at once and written together
-QUIET    no debug lines made to be thrown away (3 % / 13 %), no keepalive timer begun anew by each packet
-KEPT     the options are not built again at each log-in: there is no file that they could come from (14 % of a log-in)
+QUIET    no debug lines made to be thrown away, no keepalive timer begun anew by each packet
+KEPT     the options are not built again at each log-in: there is no file that they could come from
 
 This is the encrypted transport of legal documents, and it reaches into names that asyncssh does not promise. So its
 minor version is pinned, and `listen` first compares what is here with the library; if anything is not as expected,
