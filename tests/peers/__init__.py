@@ -38,7 +38,7 @@ def find(name: str) -> str | None:
     peer = _LISTED[name]
     pattern = str(peer["program"])
     path = max(glob.glob(pattern), default=None, key=_version) if "/" in pattern else shutil.which(pattern)
-    if path is None or ("proof" in peer and not _answers([path, *peer["proof"]])):
+    if path is None or ("proof" in peer and not _answers([path, *peer["proof"]], str(peer.get("says", "")))):
         return None
     return path
 
@@ -69,5 +69,6 @@ def _version(path: str) -> list[int]:
     return [int(part) for part in path.split("/") if part.isdecimal()]
 
 
-def _answers(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL).returncode == 0
+def _answers(command: list[str], word: str) -> bool:
+    done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    return done.returncode == 0 and word.encode() in done.stdout

@@ -1,0 +1,104 @@
+"""Libraries that ERPs are built on, each by a short program of ours in its language (programs/).
+
+Such a program takes a verb and its arguments: `list`, `pull NAME…`, `resume NAME`, `rename OLD NEW`, `remove NAME…`.
+It finds its key, the known host keys, the password and the authority in its directory.
+"""
+
+import ftplib
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from tests.peers.clients.driver import Driver
+from tests.peers.clients.openssh import HOST
+from tests.peers.clients.station import USER, Station
+from tests.servers.ftps_world import PASSWORD
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+class Library(Driver):
+    """A program in some language."""
+
+    source: ClassVar[str]  # in programs/
+
+    def __init__(self, station: Station) -> None:
+        super().__init__(station)
+        shutil.copy(PROGRAMS / self.source, station.directory / self.source)
+
+    def _interpreter(self) -> list[str]:
+        return [sys.executable, self.source]
+
+    def _command(self, verb: str, *arguments: str) -> list[str]:
+        return [*self._interpreter(), HOST, str(self.station.sftp_port), USER, verb, *arguments]
+
+    def _run(self, verb: str, *arguments: str) -> str:
+        return self.station.run(*self._command(verb, *arguments))
+
+    def listed(self) -> list[str]:
+        """One a line."""
+        return self._run("list").split()
+
+    def pull(self, names: Sequence[str]) -> None:
+        """In one connection."""
+        self._run("pull", *names)
+
+    def begin(self, name: str) -> "subprocess.Popen[bytes]":
+        """As any pull."""
+        return self.station.start(*self._command("pull", name))
+
+    def resume(self, name: str) -> None:
+        """At the size of the local file."""
+        self._run("resume", name)
+
+    def rename(self, old: str, new: str) -> None:
+        """One request."""
+        self._run("rename", old, new)
+
+    def remove(self, names: Sequence[str]) -> None:
+        """One request each."""
+        self._run("remove", *names)
+
+
+class Paramiko(Library):
+    """RejectPolicy: a host key that is not known is no host."""
+
+    name, protocol, needs, source = "paramiko", "SFTP", (), "paramiko_client.py"
+
+    def version(self) -> str:
+        """Of the distribution."""
+        return importlib.metadata.version("paramiko")
+
+
+class Asyncssh(Library):
+    """known_hosts is checked unless it is None."""
+
+    name, protocol, needs, source = "asyncssh", "SFTP", (), "asyncssh_client.py"
+
+    def version(self) -> str:
+        """Of the distribution."""
+        return importlib.metadata.version("asyncssh")
+
+
+class Ftplib(Library):
+    """prot_p: without it the data goes in clear, and is refused."""
+
+    name, protocol, needs, source = "Python ftplib", "FTPS", (), "ftplib_client.py"
+
+    def __init__(self, station: Station) -> None:
+        super().__init__(station)
+        station.file("password", PASSWORD)
+        shutil.copy(station.authority, station.directory / "authority.pem")
+
+    def _command(self, verb: str, *arguments: str) -> list[str]:
+        return [*self._interpreter(), "localhost", str(self.station.ftps_port), USER, verb, *arguments]
+
+    def version(self) -> str:
+        """It comes with Python."""
+        assert ftplib.FTP_TLS.ssl_version is not None
+        return platform.python_version()

@@ -1,0 +1,27 @@
+"""What clients really run, against an inbox of 5,000: each does a night's work, and is stopped in the middle of it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.peers import requires
+from tests.peers.clients import CLIENTS
+from tests.peers.clients.driver import Driver
+from tests.peers.clients.inbox import Stock, stocked
+from tests.peers.clients.night import work
+from tests.peers.clients.station import opened
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    """Published once for all workers of the run."""
+    base = tmp_path_factory.getbasetemp()
+    return stocked((base.parent if "popen" in base.name else base) / "clients-stock")
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.name, marks=requires(*kind.needs)) for kind in CLIENTS])
+def test_a_client_does_its_night_s_work(kind: type[Driver], stock: Stock, tmp_path: Path) -> None:
+    """Nothing that it does fails, every byte arrives, and what it took away is received, and nothing else."""
+    with opened(stock, tmp_path) as station:
+        done = list(work(kind(station)))
+    assert done == ["list", "leave", "resume", "pull", "rename", "delete"]
