@@ -7,7 +7,7 @@ the home takes nothing twice.
 
 from ..errors import Conflict, Denied
 from . import paths
-from .nodes import Listing, Node, Reading
+from .nodes import File, Listing, Node
 from .visit import Visit
 
 
@@ -36,7 +36,7 @@ class MappedVisit(Visit):
         on = [self._node(name) for name in self._index.path_map.below(place)]
         return Listing(on + made, self._index.listed_in(place), self.saw)
 
-    def open(self, path: str) -> Reading:
+    def open(self, path: str) -> File:
         """See Visit."""
         self._require_no_way(path)
         return super().open(self._inside(path))
@@ -45,6 +45,10 @@ class MappedVisit(Visit):
         """See Visit."""
         self._require_no_way(path)
         return super().digest(self._inside(path))
+
+    def is_writable(self, path: str) -> bool:
+        """See Visit."""
+        return super().is_writable(self._inside(path))
 
     def remove(self, path: str) -> None:
         """See Visit."""

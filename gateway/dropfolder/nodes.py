@@ -1,8 +1,8 @@
-"""What a folder shows: nodes, listings given out bit by bit, open files that remember what was read of them."""
+"""What a folder shows: nodes, listings given out bit by bit, open files; those of entries remember what was read."""
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -30,10 +30,13 @@ class Listing:
     """A folder's content as it was when it was opened, given out bit by bit."""
 
     def __init__(
-        self, directories: list[Node], items: list[Item], saw: Callable[[int], None], *, archived: bool = False
+        self, nodes: list[Node], items: Sequence[Item], saw: Callable[[int], None], *, archived: bool = False
     ) -> None:
-        """`saw` is told the highest sequence of what was given out; in the archive an entry has its own name."""
-        self._directories = directories
+        """Nodes that are no entries, then entries; in the archive an entry has its own name.
+
+        `saw` is told the highest sequence of what was given out.
+        """
+        self._nodes = nodes
         self._items = items
         self._saw = saw
         self._archived = archived
@@ -41,7 +44,7 @@ class Listing:
 
     def take(self, count: int) -> list[Node]:
         """The next `count` nodes at most; none at the end."""
-        nodes, self._directories = self._directories[:count], self._directories[count:]
+        nodes, self._nodes = self._nodes[:count], self._nodes[count:]
         items = self._items[self._position : self._position + count - len(nodes)]
         self._position += len(items)
         if items:
@@ -54,23 +57,49 @@ def file_node(item: Item, name: str) -> Node:
     return Node(name, False, item.size, item.mtime, item.sequence)
 
 
-class Reading:
-    """An open file: gives out bytes and remembers which, and which of them have arrived."""
+class File:
+    """An open file that is read: what protocols see of it. It stays as it was when it was opened."""
 
-    def __init__(self, item: Item, fd: int) -> None:
-        self.item = item
-        self.first: int | None = None  # where reading began
+    def __init__(self, name: str, size: int, mtime: int, fd: int) -> None:
+        """`size` in bytes: more of `fd` is never given out; `mtime` in Unix seconds. `fd` is its own from now on."""
+        self.name = name
+        self.size = size
+        self.mtime = mtime
         self._fd = fd
-        self._arrived: ranges.Ranges = []
-        self._under_way: deque[tuple[int, int, int]] = deque()  # (mark, start, end)
-        self._given = 0
-        self._began = clock.monotonic()
 
     def read(self, offset: int, size: int, before: int = 0) -> bytes:
         """Up to `size` bytes at `offset`; empty at the end. Unavailable when the disk refuses.
 
         `before`: how many bytes the connection's stream has before these, for `arrived`.
         """
+        try:
+            return os.pread(self._fd, max(0, min(size, self.size - offset)), min(offset, self.size))
+        except OSError as error:
+            log.error("file.unreadable", file=self.name, cause=str(error))
+            raise Unavailable("these bytes cannot be read at the moment; try again") from error
+
+    def arrived(self, mark: int) -> None:
+        """The client has taken the connection's stream up to that byte."""
+
+    def release(self) -> None:
+        """Let go of the bytes."""
+        os.close(self._fd)
+
+
+class Reading(File):
+    """An entry's open file: gives out bytes and remembers which, and which of them have arrived."""
+
+    def __init__(self, item: Item, fd: int) -> None:
+        super().__init__(item.name, item.size, item.mtime, fd)
+        self.item = item
+        self.first: int | None = None  # where reading began
+        self._arrived: ranges.Ranges = []
+        self._under_way: deque[tuple[int, int, int]] = deque()  # (mark, start, end)
+        self._given = 0
+        self._began = clock.monotonic()
+
+    def read(self, offset: int, size: int, before: int = 0) -> bytes:
+        """See File.read."""
         try:
             data = os.pread(self._fd, size, min(offset, self.item.size))
         except OSError as error:
@@ -84,7 +113,7 @@ class Reading:
         return data
 
     def arrived(self, mark: int) -> None:
-        """The client has taken the connection's stream up to that byte."""
+        """See File.arrived."""
         while self._under_way and self._under_way[0][0] <= mark:
             _, start, end = self._under_way.popleft()
             ranges.add(self._arrived, start, end)
@@ -100,7 +129,3 @@ class Reading:
         sure = ranges.union(self._arrived, doubtful) if is_clean else self._arrived
         duration = round((clock.monotonic() - self._began) * 1000)
         return receipts.Read(self.item, sure, [] if is_clean else doubtful, is_clean, duration, self._given)
-
-    def release(self) -> None:
-        """Let go of the bytes."""
-        os.close(self._fd)

@@ -18,9 +18,10 @@ from ..domain import names
 from ..errors import Conflict, Denied, NotFound, Refused
 from ..store.database import Database, Transaction
 from . import entries, paths, ranges, receipts, sessions
+from .areas import Area
 from .content import Content
 from .index import ENTRY, Index, Item, items_where
-from .nodes import Listing, Node, Reading, file_node
+from .nodes import File, Listing, Node, Reading, file_node
 from .sessions import Session
 
 log = structlog.get_logger(__name__)
@@ -31,14 +32,23 @@ _FIXED = frozenset({"/", paths.INBOX, paths.ARCHIVE})
 class Visit:
     """One session in one folder. Its files may be used by several threads, each file by one at a time."""
 
-    def __init__(self, db: Database, index: Index, session: Session, content: Content, directories: int) -> None:
-        """At most `directories` can be made."""
+    def __init__(
+        self,
+        db: Database,
+        index: Index,
+        session: Session,
+        content: Content,
+        directories: int,
+        areas: Sequence[Area] = (),
+    ) -> None:
+        """At most `directories` can be made; `areas`: the top-level folders whose files are no entries."""
         self.session = session
         self.highest_sequence = 0  # of the entries that it was shown
         self._db = db
         self._index = index
         self._content = content
         self._max_directories = directories
+        self._areas = {area.name: area for area in areas}
         self._folder_id = session.login.folder_id
         self._opened: set[str] = set()
         self._who: dict[str, Any] = {}
@@ -89,12 +99,16 @@ class Visit:
 
     def is_at_hand(self, path: str) -> bool:
         """Whether a question about this path is answered from memory, at once."""
+        if (area := self._area(path)) is not None:
+            return self._index.is_fresh and area.is_at_hand(path)
         return self._index.is_fresh and not (paths.is_archive(path) and path.count("/") >= 3)
 
     def is_open_at_hand(self, path: str) -> bool:
         """The same for opening the file there: it may have to be read once as a whole."""
         if not self.is_at_hand(path):
             return False
+        if self._area(path) is not None:
+            return True
         item = self._find(path)
         return item is None or self._content.is_at_hand(item)
 
@@ -105,20 +119,26 @@ class Visit:
 
     def stat(self, path: str) -> Node:
         """What is there; NotFound."""
+        if (area := self._area(path)) is not None:
+            return area.stat(path)
         if (item := self._find(path)) is not None:
             return file_node(item, paths.split(path)[1])
         return self._directory(path)
 
     def listing(self, path: str) -> Listing:
         """The content of a folder as it is now; NotFound when it is none."""
+        if (area := self._area(path)) is not None:
+            return area.listing(path)
         self._directory(path)
         parts = path.strip("/").split("/")
         if parts[0] == "archive":
             return self._list_archive(parts[1:])
         return Listing(self._subdirectories(path), self._index.listed_in(path), self.saw)
 
-    def open(self, path: str) -> Reading:
+    def open(self, path: str) -> File:
         """The file's bytes; NotFound, Conflict for a folder, Unavailable when the store does not give them."""
+        if (area := self._area(path)) is not None:
+            return area.open(path)
         item = self._find(path)
         if item is None:
             self._directory(path)
@@ -131,11 +151,21 @@ class Visit:
 
     def digest(self, path: str) -> str:
         """The SHA-256 under which a file was published; NotFound, Conflict for a folder."""
+        if (area := self._area(path)) is not None:
+            return area.digest(path)
         item = self._find(path)
         if item is None:
             self._directory(path)
             raise Conflict("this is a folder")
         return item.sha256
+
+    def is_writable(self, path: str) -> bool:
+        """Whether a client may remove, rename or make names there."""
+        area = self._area(path)
+        return not paths.is_archive(path) if area is None else area.is_writable
+
+    def _area(self, path: str) -> Area | None:
+        return self._areas.get(path.split("/", 2)[1])
 
     def _find(self, path: str) -> Item | None:
         if paths.is_archive(path):
@@ -163,7 +193,10 @@ class Visit:
         return tuple(parts) in months | {(year,) for year, _ in months}
 
     def _subdirectories(self, path: str) -> list[Node]:
-        found = {name: self._node(name) for name in ("inbox", "archive")} if path == "/" else {}
+        found = {}
+        if path == "/":
+            own = ("inbox", "archive", *(area.name for area in self._areas.values() if area.is_listed))
+            found = {name: self._node(name) for name in own}
         for directory, mtime in sorted(self._index.directories().items()):
             parent, name = paths.split(directory)
             if parent == path:
@@ -182,23 +215,28 @@ class Visit:
 
     # -- what a client does
 
-    def close(self, reading: Reading) -> None:
-        """The client closed the file: its ranges count, and may be the receipt. Unavailable leaves it open."""
+    def close(self, file: File) -> None:
+        """The client closed the file. An entry's ranges count, and may be the receipt; Unavailable leaves it open."""
+        if isinstance(file, Reading):
+            self._record([self._outcome(file)])
+        file.release()
+
+    def _outcome(self, reading: Reading) -> receipts.Read:
         read = reading.outcome(is_clean=True)
         if reading.first is not None:  # going on where a lost connection ended shows that everything before had arrived
             proven = ranges.resumed(self._index.doubtful(read.item.id), reading.first)
             read = replace(read, ranges=ranges.union(read.ranges, proven))
-        self._record([read])
-        reading.release()
+        return read
 
-    def abandon(self, readings: Sequence[Reading]) -> None:
-        """The connection went with these files open: recorded as partial reads."""
-        for reading in readings:
-            reading.release()
-        reads = [reading.outcome(is_clean=False) for reading in readings]
+    def abandon(self, files: Sequence[File]) -> None:
+        """The connection went with these files open: those of entries are recorded as partial reads."""
+        for file in files:
+            file.release()
+        reads = [file.outcome(is_clean=False) for file in files if isinstance(file, Reading)]
         for read in reads:
             self._index.doubt(read.item.id, read.doubtful)
-        self._record(reads)
+        if reads:
+            self._record(reads)
 
     def _record(self, reads: Sequence[receipts.Read]) -> None:
         received = self._write(lambda tx: receipts.record_reads(tx, self._folder_id, self._who, reads))
@@ -208,6 +246,9 @@ class Visit:
 
     def remove(self, path: str) -> None:
         """Take a file out of the inbox, for good. It stays in the archive."""
+        if (area := self._area(path)) is not None:
+            area.remove(path)
+            return
         item = self._movable(path)
         removal = self._write(lambda tx: entries.remove(tx, self._folder_id, self._who, item))
         self._index.apply([removal.item])
@@ -219,6 +260,12 @@ class Visit:
 
     def rename(self, path: str, target: str) -> None:
         """Move a file's name inside the home; onto itself it stays."""
+        if (area := self._area(path)) is not None:
+            if self._area(target) is not area:
+                area.stat(path)
+                raise Denied(f"what lies in {area.name}/ stays there")
+            area.rename(path, target)
+            return
         item = self._movable(path)
         if path == target:
             return
@@ -230,6 +277,9 @@ class Visit:
 
     def make_directory(self, path: str) -> None:
         """A folder under the inbox, in this client's view only."""
+        if (area := self._area(path)) is not None:
+            area.make_directory(path)
+            return
         self._index.refresh()
         if self._exists(path):
             raise Conflict("it exists already", code="exists")
@@ -238,6 +288,9 @@ class Visit:
 
     def remove_directory(self, path: str) -> None:
         """Remove a folder that the client made; Conflict when something is in it."""
+        if (area := self._area(path)) is not None:
+            area.remove_directory(path)
+            return
         self._index.refresh()
         if self._find(path) is not None:
             raise Conflict("this is a file")

@@ -113,7 +113,7 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
         self.respond("250 End.")
 
     def _facts(self, node: Node, parent: str) -> str:
-        is_ours = paths.is_archive(parent) or paths.is_archive(paths.join(parent, node.name))
+        is_ours = not self._here.is_writable(paths.join(parent, node.name))
         values = {
             "type": "dir" if node.is_directory else "file",
             "size": str(node.size),
@@ -131,9 +131,9 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
         """The bytes from REST on, as they are, whatever TYPE says."""
         offset, self._restart_position = self._restart_position, 0
         reading = self._ask(self._here.open, path)
-        if offset > reading.item.size:
+        if offset > reading.size:
             self._here.abandon([reading])
-            self.respond(f"554 The file has {reading.item.size} bytes.")
+            self.respond(f"554 The file has {reading.size} bytes.")
             return
         file = Download(self._here, reading, path, offset)
         self.push_dtp_data(FileProducer(file, "i"), isproducer=True, file=file, cmd="RETR")

@@ -19,7 +19,7 @@ from pyftpdlib.handlers.ftp.data import DTPHandler
 from pyftpdlib.handlers.ftp.dispatchers import PassiveDTP
 from pyftpdlib.handlers.ftps.data import TLS_DTPHandler
 
-from ..dropfolder.nodes import Reading
+from ..dropfolder.nodes import File
 from ..dropfolder.visit import Visit
 from ..errors import GatewayError
 from .ftps_tls import is_resumed
@@ -35,7 +35,7 @@ _OUR_END = 1  # a FIN takes one place in the sequence
 class Download:
     """An open file, as pyftpdlib's producer reads it."""
 
-    def __init__(self, visit: Visit, reading: Reading, path: str, offset: int) -> None:
+    def __init__(self, visit: Visit, reading: File, path: str, offset: int) -> None:
         self.name = path
         self.closed = False
         self._visit = visit
@@ -67,7 +67,7 @@ class Download:
         try:
             self.finish(has_arrived=False)
         except GatewayError as error:
-            log.warning("entry.read_not_recorded", entry=self._reading.item.id, cause=error.message)
+            log.warning("entry.read_not_recorded", file=self._reading.name, cause=error.message)
 
 
 class DataConnection(TLS_DTPHandler):  # type: ignore[misc]

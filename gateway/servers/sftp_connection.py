@@ -14,7 +14,7 @@ import asyncssh
 import structlog
 
 from .. import clock
-from ..dropfolder.nodes import Reading
+from ..dropfolder.nodes import File
 from ..dropfolder.sessions import Login, Session
 from ..dropfolder.visit import Visit
 from ..errors import Denied, GatewayError, Unavailable
@@ -58,7 +58,7 @@ class SftpConnection(asyncssh.SSHServer):
         self._visit: Visit | None = None
         self._handles = Handles(server.settings.handles_per_session, server.handles)
         self._channels: set[SftpChannel] = set()
-        self._abandoned: list[Reading] = []
+        self._abandoned: list[File] = []
         self._is_lost = False
 
     # -- the connection
@@ -293,7 +293,7 @@ class SftpConnection(asyncssh.SSHServer):
         """Run work that outlives the channel."""
         self._server.spawn(work)
 
-    def left(self, channel: SftpChannel, readings: list[Reading]) -> None:
+    def left(self, channel: SftpChannel, readings: list[File]) -> None:
         """A channel ended with these files open."""
         self._channels.discard(channel)
         self._abandoned += readings
@@ -317,7 +317,7 @@ class SftpConnection(asyncssh.SSHServer):
             log.error("session.not_recorded", what=what, address=self._address, cause=error.message)
 
 
-def _end(visit: Visit, readings: list[Reading]) -> None:
+def _end(visit: Visit, readings: list[File]) -> None:
     if readings:
         visit.abandon(readings)
     visit.end()

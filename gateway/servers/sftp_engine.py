@@ -18,7 +18,7 @@ import structlog
 
 from .. import clock
 from ..dropfolder import paths
-from ..dropfolder.nodes import Listing, Node, Reading
+from ..dropfolder.nodes import File, Listing, Node
 from ..dropfolder.visit import Visit
 from ..errors import Conflict, Denied, GatewayError, NotFound, Refused, Unavailable
 from . import sftp_packets as wire
@@ -59,7 +59,7 @@ class Call:
     answer: Callable[[Any], bytes]
 
 
-Handle = Reading | Listing
+Handle = File | Listing
 Answer = bytes | Call
 
 
@@ -78,17 +78,17 @@ class Engine:
     @property
     def open_files(self) -> int:
         """Files that the client holds open."""
-        return sum(isinstance(handle, Reading) for handle in self._handles.values())
+        return sum(isinstance(handle, File) for handle in self._handles.values())
 
     def taken(self, count: int) -> None:
         """The client has taken so many bytes of the channel's stream."""
         for handle in self._handles.values():
-            if isinstance(handle, Reading):
+            if isinstance(handle, File):
                 handle.arrived(count)
 
-    def leave(self) -> list[Reading]:
+    def leave(self) -> list[File]:
         """The files that were never closed, for `Visit.abandon`; the engine holds nothing any more."""
-        readings = [handle for handle in self._handles.values() if isinstance(handle, Reading)]
+        readings = [handle for handle in self._handles.values() if isinstance(handle, File)]
         self._limit.take(-len(self._handles))
         self._handles.clear()
         return readings
@@ -152,7 +152,7 @@ class Engine:
     def _fstat(self, request_id: bytes, fields: Fields) -> Answer:
         handle = self._handle(fields)
         is_directory = isinstance(handle, Listing)
-        size, mtime = (0, 0) if isinstance(handle, Listing) else (handle.item.size, handle.item.mtime)
+        size, mtime = (0, 0) if isinstance(handle, Listing) else (handle.size, handle.mtime)
         return wire.packet(Type.ATTRS, request_id, wire.attrs(Node("", is_directory, size, mtime)))
 
     def _realpath(self, request_id: bytes, fields: Fields) -> Answer:
@@ -197,7 +197,7 @@ class Engine:
 
     def _read(self, request_id: bytes, fields: Fields) -> Answer:
         handle, offset, size = self._handle(fields), fields.u64(), fields.u32()
-        if not isinstance(handle, Reading):
+        if not isinstance(handle, File):
             raise Refused("this is a folder", code="handle")
         data = handle.read(offset, min(size, MAX_READ), self.position + _DATA_HEAD)
         if not data:
@@ -216,7 +216,7 @@ class Engine:
     def _close(self, request_id: bytes, fields: Fields) -> Answer:
         key = fields.string()
         handle = self._handle_of(key)
-        if isinstance(handle, Reading):
+        if isinstance(handle, File):
             return Call(request_id, lambda: self._visit.close(handle), lambda _: self._closed(request_id, key))
         if self._visit.has_seen_news:
             return Call(request_id, self._visit.record_shown, lambda _: self._closed(request_id, key))
@@ -254,7 +254,7 @@ class Engine:
 
     def _fsetstat(self, request_id: bytes, fields: Fields) -> Answer:
         handle, size = self._handle(fields), _wanted_size(fields)
-        return _unchanged(request_id, 0 if isinstance(handle, Listing) else handle.item.size, size)
+        return _unchanged(request_id, 0 if isinstance(handle, Listing) else handle.size, size)
 
     def _fsync(self, request_id: bytes, fields: Fields) -> Answer:
         self._handle(fields)
