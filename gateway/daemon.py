@@ -24,6 +24,7 @@ from .delivery import outbox, plan
 from .delivery.attempt import MailWorker, forget_messages
 from .delivery.publish import Publisher
 from .dropfolder.folders import DropFolders
+from .dropfolder.manifests import ManifestMaker
 from .errors import ConfigError, Conflict
 from .intake import process as intake_process
 from .intake.read import ReadLimits
@@ -224,10 +225,13 @@ class _Daemon:
         self._mail = _mail_worker(core)
         poll = settings.delivery.poll_seconds
         self._sealer = Sealer(settings.seal, db, blobs, core.sealers, work, core.wakes.all)
+        issuer = settings.issuer
+        manifests = ManifestMaker(db, blobs, issuer.zone, issuer.name, core.sealers, work)
         self._clock = clock.Steps()
         self._workers = [
             Worker("sealing", self._seal, poll),
             Worker("publishing", lambda: work.run(self._publisher.turn), poll),
+            Worker("manifests", manifests.turn, _SWEEP_SECONDS),
             Worker("sweeping", self._sweep, _SWEEP_SECONDS),
             Worker("disk", self._look_at_the_disk, _DISK_SECONDS),
             Worker("clock", self._look_at_the_clock, _CLOCK_SECONDS),

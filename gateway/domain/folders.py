@@ -237,3 +237,19 @@ class FailedConnection(SQLModel, table=True):
         sa.Index("ix_failed_connection_at", "at"),
         sa.Index("ix_failed_connection_client", "client_id", "id"),
     )
+
+
+class FolderManifest(SQLModel, table=True):
+    """The signed list of a folder's numbers of one day. It never changes."""
+
+    __tablename__ = "folder_manifest"
+    folder_id: str = Field(primary_key=True, foreign_key="folder.id")
+    day: str = Field(primary_key=True, max_length=10, description="YYYY-MM-DD in the issuer's zone")
+    first_sequence: int = Field(sa_type=sa.BigInteger, description="The previous manifest's last, plus one")
+    last_sequence: int = Field(sa_type=sa.BigInteger, description="Below the first: an empty day")
+    json_sha256: str = Field(max_length=64)
+    json_size: int = Field(sa_type=sa.BigInteger)
+    signature_sha256: str = Field(max_length=64)
+    signature_size: int = Field(sa_type=sa.BigInteger)
+    mtime: int = Field(sa_type=sa.BigInteger, description="Unix seconds; rises from one to the next")
+    made_at: dt.datetime = Field(sa_type=UTCDateTime)

@@ -11,6 +11,7 @@ folders.py   DropFolders: every folder, behind one object
 visit.py     Visit: one session's view of its folder, every call that a protocol makes for a client
 mapped.py    the same under the paths of the server before
 areas.py     the seam for top-level folders whose files are no entries; a Visit hands their paths over
+manifests.py what proves that nothing is missing: one signed list a day; manifest_area.py shows it
 content.py   the bytes of an entry, opened when they are whole
 nodes.py     listings, and open files that remember what was read of them
 entries.py   what a client does to names: remove, rename, mkdir, rmdir; what returns by itself

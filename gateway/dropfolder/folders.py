@@ -17,6 +17,7 @@ from . import entries, failures, host_keys, retention, sessions
 from .content import Content
 from .failures import Failure
 from .index import Index, Item
+from .manifest_area import ManifestArea
 from .mapped import MappedVisit
 from .sessions import Login, Session
 from .visit import Visit
@@ -32,6 +33,7 @@ class DropFolders:
     def __init__(self, db: Database, blobs: Blobs, settings: FolderSettings) -> None:
         self._db = db
         self._settings = settings
+        self._blobs = blobs
         self._content = Content(blobs)
         self._passwords = Passwords()
         self._seen_keys: set[tuple[str, str, str]] = set()  # recorded before: an ERP may log in for each file
@@ -94,7 +96,8 @@ class DropFolders:
     def visit(self, session: Session) -> Visit:
         """A session's view; `begin` it."""
         index = self._index(session.login.folder_id)
-        return MappedVisit(self._db, index, session, self._content, self._settings.directories)
+        manifests = ManifestArea(self._db, self._blobs, session.login.folder_id, lambda _: None)
+        return MappedVisit(self._db, index, session, self._content, self._settings.directories, (manifests,))
 
     def return_renamed(self, now: dt.datetime) -> int:
         """Entries renamed too long ago and still not fully read get their own names back; how many."""

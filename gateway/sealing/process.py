@@ -22,6 +22,7 @@ from cryptography import x509
 from .. import clock
 from ..config import SealSettings
 from ..errors import ConfigError, NotFound, Refused, Unavailable
+from ..keys import cms
 from ..keys.load import SigningKey, load_pkcs12
 from ..keys.trust import Trust, load_certificates
 from . import document, duplicate, pades
@@ -119,6 +120,11 @@ class _Worker:
         keys = self._load()
         verify_issuer_seal(_read(source), keys.issuer_certificates, keys.trust, clock.now())
 
+    def sign(self, source: Path, target: Path) -> None:
+        now = clock.now()
+        key = self._usable_key(self._load(), now)
+        _write(target, cms.sign(key, hashlib.sha256(_read(source)).digest(), now))
+
     def _load(self) -> _Keys:
         if self._keys is None:
             try:
@@ -183,6 +189,16 @@ def check_file(source: str) -> None:
     if _worker is None:
         raise RuntimeError("start() was not called in this process")
     _worker.check(Path(source))
+
+
+def sign_file(source: str, target: str) -> None:
+    """Write a detached CMS signature (DER) over the file at `source` to `target` (not fsynced).
+
+    Unavailable: no usable key. For what the gateway itself wrote: a client's bytes are never signed by it.
+    """
+    if _worker is None:
+        raise RuntimeError("start() was not called in this process")
+    _worker.sign(Path(source), Path(target))
 
 
 def stamp_file(source: str, target: str, sha256: str, language: str) -> tuple[str, int]:

@@ -35,7 +35,7 @@ def test_a_client_lists_reads_and_removes(world: World, tmp_path: Path) -> None:
         async with listening(world, tmp_path) as listener:
             (name,) = listener.publish(CONTENT)
             async with listener.sftp() as sftp:
-                assert sorted(await sftp.listdir("/")) == ["archive", "inbox"]
+                assert sorted(await sftp.listdir("/")) == ["archive", "inbox", "manifest"]
                 assert await sftp.listdir("inbox") == [name]
                 attrs = await sftp.stat(f"inbox/{name}")
                 assert (attrs.size, attrs.permissions, attrs.uid) == (len(CONTENT), 0o100440, 0)
