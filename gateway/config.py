@@ -141,6 +141,9 @@ class SftpSettings(Section):
     connections_per_client: int = Field(16, gt=0, description="Connections of one client.")
     sessions_per_client: int = Field(32, gt=0, description="SFTP channels of one client, over all its connections.")
     handles_per_session: int = Field(256, gt=0, description="Files and listings open at once in one session.")
+    write_buffer_megabytes: float = Field(
+        4.0, ge=3.5, le=100, description="What one session may send ahead of what is written, over all its channels."
+    )
     failures_per_minute: int = Field(
         5, gt=0, description="Failed log-ins of one source beyond this are answered later."
     )
@@ -212,6 +215,13 @@ class IntakeSettings(Section):
     workers: int = Field(2, gt=0, description="Processes that read documents.")
     worker_megabytes: int = Field(1024, ge=256, description="Memory limit of each.")
     deadline_seconds: float = Field(20.0, gt=0, description="Reading one document may take this long.")
+    account_megabytes: float = Field(
+        2000.0, gt=0, description="What may lie in the intake/ of one account of the billing system, refused files too."
+    )
+    account_files: int = Field(20_000, gt=0, description="The same as a number of files.")
+    account_days: float = Field(
+        30.0, gt=0, le=36_500, description="A file there that is unfinished or refused goes after so many days."
+    )
 
 
 class SpoolSettings(Section):
@@ -306,7 +316,14 @@ class FolderSettings(Section):
         le=36_500,
         description="What is not received by then leaves the inbox, with an alert; the archive keeps it.",
     )
-    directories: int = Field(100, ge=0, description="Folders that one client may make under its inbox.")
+    directories: int = Field(
+        100, ge=0, description="Folders that one client may make under its inbox, and under its sandbox."
+    )
+    sandbox_megabytes: float = Field(
+        100.0, ge=0, description="What one client may keep under sandbox/, over all its folders; 0: nothing."
+    )
+    sandbox_files: int = Field(1000, ge=0, description="The same as a number of files.")
+    sandbox_days: float = Field(30.0, gt=0, le=36_500, description="A file in sandbox/ goes after so many days.")
 
 
 class LogSettings(Section):

@@ -24,9 +24,11 @@ from .delivery import outbox, plan
 from .delivery.attempt import MailWorker, forget_messages
 from .delivery.publish import Publisher
 from .dropfolder.folders import DropFolders
+from .dropfolder.intake import Accounts
 from .dropfolder.manifests import ManifestMaker
 from .errors import ConfigError, Conflict
 from .intake import process as intake_process
+from .intake.accounts import AccountSpools
 from .intake.read import ReadLimits
 from .intake.receive import Intake
 from .intake.spool import Spool
@@ -219,9 +221,12 @@ class _Daemon:
     def __init__(self, core: Core, stop: asyncio.Event) -> None:
         self._core = core
         self._stop = stop
+        self._loop: asyncio.AbstractEventLoop
         settings, db, blobs, work = core.settings, core.db, core.blobs, core.work
         self._publisher = Publisher(db, blobs, settings.issuer.zone, settings.delivery.publish_batch)
-        self._folders = DropFolders(db, blobs, settings.folder)
+        uploads = settings.store.directory / "intake"
+        accounts = Accounts(uploads, settings.intake, core.intake.require_space, self._wake_accounts)
+        self._folders = DropFolders(db, blobs, settings.folder, core.intake.require_space, accounts)
         self._mail = _mail_worker(core)
         poll = settings.delivery.poll_seconds
         self._sealer = Sealer(settings.seal, db, blobs, core.sealers, work, core.wakes.all)
@@ -241,8 +246,11 @@ class _Daemon:
         if self._mail is not None:
             self._workers.append(Worker("mail", self._mail.turn, poll))
             core.wakes.mail = self._workers[-1].wake
+        max_bytes = int(settings.intake.max_megabytes * 1_000_000)
+        spools = AccountSpools(uploads, settings.spool.batch, max_bytes, core.intake, blobs, work)
+        self._account_worker = Worker("accounts", spools.turn, settings.spool.scan_seconds)
+        self._workers.append(self._account_worker)
         if settings.spool.enabled:
-            max_bytes = int(settings.intake.max_megabytes * 1_000_000)
             spool = Spool(settings.spool, max_bytes, core.intake, blobs, work)
             self._workers.append(Worker("spool", spool.turn, settings.spool.scan_seconds))
         directory = settings.store.directory
@@ -253,8 +261,13 @@ class _Daemon:
         )
         self._ftps = ftps if settings.ftps.enabled else None
 
+    def _wake_accounts(self) -> None:
+        """From any thread: the billing system has completed an upload."""
+        self._loop.call_soon_threadsafe(self._account_worker.wake)
+
     async def run(self, ready: Callable[[Addresses], None]) -> None:
         """Until stopped."""
+        self._loop = asyncio.get_running_loop()
         await self._core.work.run(self._take_over)
         app = create_app(parts_of(self._core))
         tcp = httpd.bind_loopback(self._core.settings.http.listen)
@@ -328,6 +341,7 @@ class _Daemon:
         await work.run(self._folders.return_renamed, clock.now())
         await work.run(self._folders.expire, clock.now())
         await work.run(self._folders.forget_failures, clock.now(), settings.sftp.failures_kept_days)
+        await work.run(self._folders.expire_uploads, clock.now())
         await work.run(forget_messages, self._core.db, self._core.blobs, settings.mail.keep_message_days)
         return 0
 

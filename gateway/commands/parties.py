@@ -41,10 +41,14 @@ def add_client(
     context: typer.Context,
     name: str,
     language: Annotated[str, typer.Option("--language", help="Of mails and pages: fr or en.")] = "fr",
+    user: Annotated[str, typer.Option("--user", help="Log-in of its folder; else made from the name.")] = "",
+    is_intake: Annotated[
+        bool, typer.Option("--intake", help="A billing system: its log-in hands documents in, and sees intake/ only.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """A new client, with its drop folder."""
-    body = {"name": name, "language": language}
+    """A new client, with its drop folder; or an account of the issuer's own systems."""
+    body = {"name": name, "language": language, "user_name": user, "is_intake": is_intake}
     show.thing(call(context, lambda api: api.post("/clients", body)), as_json)
 
 

@@ -55,7 +55,7 @@ class Document(SQLModel, table=True):
     received_sha256: str = Field(max_length=64, index=True)
     received_size: int
     received_at: dt.datetime = Field(sa_type=UTCDateTime)
-    source: str = Field(max_length=20, description="The door: api, submit, spool")
+    source: str = Field(max_length=20, description="The door: api, submit, spool, account")
     facts: dict[str, Any] = Field(sa_type=JSON)
     # ^ everything read (intake.read.Facts as JSON): warnings, profile, layers that ran, page count
     xml_sha256: str | None = Field(default=None, max_length=64, description="The embedded XML, as a blob")

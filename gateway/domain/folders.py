@@ -30,7 +30,7 @@ class Layout(enum.StrEnum):
 
 
 class Folder(SQLModel, table=True):
-    """A client's drop folder; `user_name` is its log-in."""
+    """A client's drop folder, or (`is_intake`) the issuer's own account to hand documents in; `user_name` logs in."""
 
     __tablename__ = "folder"
     id: str = Field(default_factory=new_id("fld"), primary_key=True)
@@ -53,6 +53,7 @@ class Folder(SQLModel, table=True):
     path_map: list[list[str]] | None = Field(
         default=None, sa_type=JSON, description="[from, to] pairs (path_map.py); None: paths are as they are"
     )
+    is_intake: bool = Field(default=False, description="Its log-in sees intake/ and nothing else; nothing is published")
     disabled_at: dt.datetime | None = Field(default=None, sa_type=UTCDateTime)
     created_at: dt.datetime = Field(sa_type=UTCDateTime)
 

@@ -32,6 +32,7 @@ from .parties import (
     User,
     UserRight,
 )
+from .sandbox import SandboxDirectory, SandboxFile, SandboxLeftover
 
 __all__ = [
     "ApiToken",
@@ -60,6 +61,9 @@ __all__ = [
     "OriginalChannel",
     "PersonalValue",
     "Record",
+    "SandboxDirectory",
+    "SandboxFile",
+    "SandboxLeftover",
     "Seal",
     "SshKey",
     "Subscription",

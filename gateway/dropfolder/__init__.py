@@ -12,6 +12,9 @@ visit.py     Visit: one session's view of its folder, every call that a protocol
 mapped.py    the same under the paths of the server before
 areas.py     the seam for top-level folders whose files are no entries; a Visit hands their paths over
 manifests.py what proves that nothing is missing: one signed list a day; manifest_area.py shows it
+sandbox.py   `sandbox/`: the client's own test area, where it writes
+intake.py    `intake/`: where an account of the billing system uploads, and all that it sees
+uploads.py   a file that is being written: whole and closed, or discarded
 content.py   the bytes of an entry, opened when they are whole
 nodes.py     listings, and open files that remember what was read of them
 entries.py   what a client does to names: remove, rename, mkdir, rmdir; what returns by itself
@@ -43,5 +46,7 @@ The rules
   archive keeps the file.
 - A received name can still be opened, looked at, renamed and removed, unlisted, for the linger time and until
   the session that opened it ends; then it is not there.
+- A client writes into its `sandbox/` only: nothing there is a receipt, is run, or is read as settings. A file counts
+  once every byte of it was written and the client closed it by the protocol's own word.
 - Nothing a client does reaches the archive. What is not yours and what is not there get the same answer.
 """

@@ -7,8 +7,10 @@ receipt. Calls may wait for the database: no protocol makes them on the event lo
 
 from ..errors import Conflict, Denied, NotFound
 from .nodes import File, Listing, Node
+from .uploads import Upload
 
 NOT_THERE = "no such file"
+PRETENDED = 1 << 42  # bytes of a file system that is full
 
 
 class Area:
@@ -42,6 +44,18 @@ class Area:
     def digest(self, path: str) -> str:
         """The SHA-256 of a file that never changes; Refused for others, NotFound, Conflict for a folder."""
         raise NotImplementedError
+
+    def space(self, path: str) -> tuple[int, int]:
+        """Bytes in all, and bytes that can still be written; it tells nothing of the host's disk."""
+        self.stat(path)
+        return PRETENDED, 0
+
+    def create(self, path: str, *, is_new: bool = False, truncates: bool = True) -> Upload:
+        """A file to be written, which replaces the one of that name, if the area lets it, once it is whole and closed.
+
+        `is_new`: Conflict if there is one. Not `truncates`: the client may mean to change the one that is there.
+        """
+        raise Denied(f"{self.name}/ is for reading")
 
     def remove(self, path: str) -> None:
         """Remove a file."""

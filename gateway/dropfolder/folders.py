@@ -2,7 +2,7 @@
 
 import datetime as dt
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from weakref import WeakValueDictionary
 
 import structlog
@@ -17,8 +17,10 @@ from . import entries, failures, host_keys, retention, sessions
 from .content import Content
 from .failures import Failure
 from .index import Index, Item
+from .intake import Accounts, AccountVisit, IntakeArea
 from .manifest_area import ManifestArea
 from .mapped import MappedVisit
+from .sandbox import Sandbox, Sandboxes
 from .sessions import Login, Session
 from .visit import Visit
 
@@ -30,11 +32,24 @@ MOST_REMEMBERED = 100_000
 class DropFolders:
     """Every client's folder."""
 
-    def __init__(self, db: Database, blobs: Blobs, settings: FolderSettings) -> None:
+    def __init__(
+        self,
+        db: Database,
+        blobs: Blobs,
+        settings: FolderSettings,
+        require_space: Callable[[], None] = lambda: None,
+        accounts: Accounts | None = None,
+    ) -> None:
+        """`require_space` raises Unavailable while the disk is below its floor: then nothing can be written.
+
+        `accounts`: the intake of the issuer's own; None: they see an empty home.
+        """
+        self._accounts = accounts
         self._db = db
         self._settings = settings
         self._blobs = blobs
         self._content = Content(blobs)
+        self._sandboxes = Sandboxes(db, blobs, settings, require_space)
         self._passwords = Passwords()
         self._seen_keys: set[tuple[str, str, str]] = set()  # recorded before: an ERP may log in for each file
         self._indexes: WeakValueDictionary[str, Index] = WeakValueDictionary()  # one a folder, while anybody is there
@@ -96,8 +111,13 @@ class DropFolders:
     def visit(self, session: Session) -> Visit:
         """A session's view; `begin` it."""
         index = self._index(session.login.folder_id)
-        manifests = ManifestArea(self._db, self._blobs, session.login.folder_id, lambda _: None)
-        return MappedVisit(self._db, index, session, self._content, self._settings.directories, (manifests,))
+        folder_id = session.login.folder_id
+        if session.login.is_intake:
+            areas = (IntakeArea(self._accounts, folder_id),) if self._accounts is not None else ()
+            return AccountVisit(self._db, index, session, self._content, 0, areas)
+        manifests = ManifestArea(self._db, self._blobs, folder_id, lambda _: None)
+        sandbox = Sandbox(self._sandboxes, folder_id, session.login.client_id)
+        return MappedVisit(self._db, index, session, self._content, self._settings.directories, (manifests, sandbox))
 
     def return_renamed(self, now: dt.datetime) -> int:
         """Entries renamed too long ago and still not fully read get their own names back; how many."""
@@ -113,6 +133,10 @@ class DropFolders:
         for item in items:
             log.warning("entry.returned", entry=item.id, folder=folder_id, sequence=item.sequence)
         return len(items)
+
+    def expire_uploads(self, now: dt.datetime) -> int:
+        """See Sandboxes.expire and Accounts.expire."""
+        return self._sandboxes.expire(now) + (self._accounts.expire(now) if self._accounts is not None else 0)
 
     def expire(self, now: dt.datetime) -> int:
         """What was published too long ago and not received leaves the inbox; how many deliveries ended unread by it."""

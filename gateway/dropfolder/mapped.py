@@ -8,6 +8,7 @@ the home takes nothing twice.
 from ..errors import Conflict, Denied
 from . import paths
 from .nodes import File, Listing, Node
+from .uploads import Upload
 from .visit import Visit
 
 
@@ -46,9 +47,20 @@ class MappedVisit(Visit):
         self._require_no_way(path)
         return super().digest(self._inside(path))
 
+    def space(self, path: str) -> tuple[int, int]:
+        """See Visit."""
+        place = self._inside(path)
+        return super().space("/" if self._is_on_the_way(place) else place)
+
     def is_writable(self, path: str) -> bool:
         """See Visit."""
         return super().is_writable(self._inside(path))
+
+    def create(self, path: str, *, is_new: bool = False, truncates: bool = True) -> Upload:
+        """See Visit."""
+        place = self._now(path)
+        self._require_no_way(path)
+        return super().create(place, is_new=is_new, truncates=truncates)
 
     def remove(self, path: str) -> None:
         """See Visit."""

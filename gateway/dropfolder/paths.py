@@ -14,6 +14,8 @@ MAX_BYTES = 4096  # PATH_MAX; also keeps one request from holding the loop (a RE
 MAX_NEW = 300  # characters of a path that a client makes up itself: the width of its column
 INBOX = "/inbox"
 ARCHIVE = "/archive"
+SANDBOX = "/sandbox"
+INTAKE = "/intake"
 
 
 def normalise(raw: bytes) -> str:
@@ -70,7 +72,7 @@ def check_new_file(path: str) -> None:
         raise Denied("this place is the gateway's own")
     if parent == INBOX and names.is_published_form(name):
         raise Conflict("names of this form are the gateway's own", code="name_reserved")
-    _check_form(path)
+    check_form(path)
 
 
 def check_new_directory(path: str) -> None:
@@ -80,7 +82,13 @@ def check_new_directory(path: str) -> None:
     check_new_file(path)
 
 
-def _check_form(path: str) -> None:
+def area(path: str) -> str:
+    """The first folder of a path: `/inbox` of `/inbox/a.pdf`; the home's is `/`."""
+    return "/" + path.split("/", 2)[1]
+
+
+def check_form(path: str) -> None:
+    """Whether a client may make such a name; Refused."""
     if len(path) > MAX_NEW or len(names.fold(path)) > MAX_NEW:
         raise Refused(f"a path that you make has at most {MAX_NEW} characters", code="path_too_long")
     if any(unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") for character in path):

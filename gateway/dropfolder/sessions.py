@@ -42,6 +42,7 @@ class Login:
     key_id: str | None
     fingerprint: str | None  # of the key, SHA256:…
     password_id: str | None = None
+    is_intake: bool = False  # the issuer's own account
 
     @property
     def credential_id(self) -> str:
@@ -75,7 +76,7 @@ def log_in(tx: Transaction, user_name: str, fingerprint: str, address: str) -> L
     row = tx.execute(
         sa.select(
             FOLDER.c.id, FOLDER.c.client_id, FOLDER.c.disabled_at, CLIENT.c.disabled_at.label("client_disabled_at"),
-            FOLDER.c.networks, KEY.c.id.label("key_id"), KEY.c.revoked_at, KEY.c.expires_at,
+            FOLDER.c.networks, FOLDER.c.is_intake, KEY.c.id.label("key_id"), KEY.c.revoked_at, KEY.c.expires_at,
         )
         .join(CLIENT, CLIENT.c.id == FOLDER.c.client_id)
         .outerjoin(KEY, sa.and_(KEY.c.folder_id == FOLDER.c.id, KEY.c.fingerprint == fingerprint))
@@ -87,7 +88,7 @@ def log_in(tx: Transaction, user_name: str, fingerprint: str, address: str) -> L
         raise _denied("unknown_key")
     if reason := _obstacle(row, database.now(tx)) or _elsewhere(row.networks, address):
         raise _denied(reason)
-    return Login(row.id, row.client_id, user_name, row.key_id, fingerprint)
+    return Login(row.id, row.client_id, user_name, row.key_id, fingerprint, is_intake=row.is_intake)
 
 
 def _elsewhere(networks: Sequence[str] | None, address: str) -> str:
@@ -142,7 +143,7 @@ def passwords_of(tx: Transaction, user_name: str, address: str) -> list[Candidat
         sa.select(
             FOLDER.c.id, FOLDER.c.client_id, FOLDER.c.disabled_at, CLIENT.c.disabled_at.label("client_disabled_at"),
             PASSWORD.c.id.label("password_id"), PASSWORD.c.hash, PASSWORD.c.revoked_at, PASSWORD.c.expires_at,
-            FOLDER.c.networks,
+            FOLDER.c.networks, FOLDER.c.is_intake,
         )
         .join(CLIENT, CLIENT.c.id == FOLDER.c.client_id)
         .outerjoin(PASSWORD, PASSWORD.c.folder_id == FOLDER.c.id)
@@ -163,7 +164,7 @@ def passwords_of(tx: Transaction, user_name: str, address: str) -> list[Candidat
 
 
 def _login(row: Any, user_name: str) -> Login:
-    return Login(row.id, row.client_id, user_name, None, None, row.password_id)
+    return Login(row.id, row.client_id, user_name, None, None, row.password_id, row.is_intake)
 
 
 def admitted(candidates: Sequence[Candidate], matching: int | None) -> Login:

@@ -18,11 +18,12 @@ from ..domain import names
 from ..errors import Conflict, Denied, NotFound, Refused
 from ..store.database import Database, Transaction
 from . import entries, paths, ranges, receipts, sessions
-from .areas import Area
+from .areas import PRETENDED, Area
 from .content import Content
 from .index import ENTRY, Index, Item, items_where
 from .nodes import File, Listing, Node, Reading, file_node
 from .sessions import Session
+from .uploads import Upload
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -213,10 +214,27 @@ class Visit:
     def _node(self, name: str) -> Node:
         return Node(name, True, 0, max(self._index.last_mtime - 1, 0))
 
+    def space(self, path: str) -> tuple[int, int]:
+        """See Area.space; nothing can be written elsewhere."""
+        if (area := self._area(path)) is not None:
+            return area.space(path)
+        self.stat(path)
+        return PRETENDED, 0
+
     # -- what a client does
+
+    def create(self, path: str, *, is_new: bool = False, truncates: bool = True) -> Upload:
+        """A file to be written: see Area.create. Denied where clients only read."""
+        area = self._area(path)
+        if area is None:
+            raise Denied("this folder is for reading: what you send goes to another one")
+        return area.create(path, is_new=is_new, truncates=truncates)
 
     def close(self, file: File) -> None:
         """The client closed the file. An entry's ranges count, and may be the receipt; Unavailable leaves it open."""
+        if isinstance(file, Upload):
+            file.finish()
+            return
         if isinstance(file, Reading):
             self._record([self._outcome(file)])
         file.release()
@@ -229,7 +247,7 @@ class Visit:
         return read
 
     def abandon(self, files: Sequence[File]) -> None:
-        """The connection went with these files open: those of entries are recorded as partial reads."""
+        """The connection went with these files open: reads of entries are recorded, what was written is no file."""
         for file in files:
             file.release()
         reads = [file.outcome(is_clean=False) for file in files if isinstance(file, Reading)]

@@ -31,7 +31,8 @@ from .receive import Arrival, Intake
 from .sidecar import MAX_BYTES as MAX_SIDECAR
 
 log = structlog.get_logger(__name__)
-_UNFINISHED = (".tmp", ".part", ".partial", ".filepart")
+TMP, NEW, REFUSED, QUARANTINED = "tmp", "new", "refused", "quarantined"
+UNFINISHED = (".tmp", ".part", ".partial", ".filepart")
 _SIDECAR = ".json"
 _LONGEST_NAME = 255  # NAME_MAX of Linux, in bytes
 _TOGETHER = 8  # files copied by one thread, and kept by one thread
@@ -66,15 +67,28 @@ def _identity(status: os.stat_result) -> tuple[int, int, int]:
 class Spool:
     """The spool worker's turn: accept what lies in new/, a batch at a time, in order of arrival."""
 
-    def __init__(self, settings: SpoolSettings, max_bytes: int, intake: Intake, blobs: Blobs, pool: ThreadPool) -> None:
+    def __init__(
+        self,
+        settings: SpoolSettings,
+        max_bytes: int,
+        intake: Intake,
+        blobs: Blobs,
+        pool: ThreadPool,
+        *,
+        source: str = "spool",
+        actor: str = ACTOR,
+    ) -> None:
+        """`source` and `actor` name the door and who came through it in every record."""
+        self._source = source
+        self._actor = actor
         self._settings = settings
         self._max_bytes = max_bytes
         self._intake = intake
         self._blobs = blobs
         self._pool = pool
         root = settings.directory
-        self._new, self._refused, self._quarantined = root / "new", root / "refused", root / "quarantined"
-        for folder in (root, root / "tmp", self._new, self._refused, self._quarantined):
+        self._new, self._refused, self._quarantined = root / NEW, root / REFUSED, root / QUARANTINED
+        for folder in (root, root / TMP, self._new, self._refused, self._quarantined):
             folder.mkdir(mode=0o770, parents=True, exist_ok=True)
         self._stuck: list[tuple[_Item, Outcome | Refused]] = []  # answered, and still in new/
         self._work = root / "work"
@@ -118,7 +132,7 @@ class Spool:
         found = []
         with os.scandir(self._new) as entries:
             for entry in entries:
-                if not entry.name.startswith(".") and not entry.name.endswith((*_UNFINISHED, _SIDECAR)):
+                if not entry.name.startswith(".") and not entry.name.endswith((*UNFINISHED, _SIDECAR)):
                     try:
                         found.append((_identity(entry.stat(follow_symlinks=False)), entry.name))
                     except FileNotFoundError:
@@ -154,13 +168,14 @@ class Spool:
         try:
             copied = await self._pool.run(self._copy_all, items, scratch)
             arrivals = [one for one in copied if isinstance(one, Arrival)]
-            candidates = iter(await self._intake.read(arrivals, "spool", ACTOR))
+            candidates = iter(await self._intake.read(arrivals, self._source, self._actor))
         except BaseException:
             for path in scratch:
                 path.unlink(missing_ok=True)
             raise
         read = [next(candidates) if isinstance(one, Arrival) else one for one in copied]
-        await asyncio.gather(*(self._intake.refuse(one, "spool", ACTOR) for one in read if isinstance(one, Refused)))
+        refused = (one for one in read if isinstance(one, Refused))
+        await asyncio.gather(*(self._intake.refuse(one, self._source, self._actor) for one in refused))
         return read
 
     def _copy_all(
@@ -232,7 +247,7 @@ class Spool:
         if _identity(os.lstat(claimed)) == identity:
             return claimed
         with contextlib.suppress(FileExistsError):  # a third one is there: the next turn finds another name for this
-            _rename_new(claimed, path)
+            rename_new(claimed, path)
         return None
 
     def _put_back_all(self) -> None:
@@ -249,11 +264,11 @@ class Spool:
         is_taken = any(os.path.lexists(self._new / taken) for taken in (name, name + _SIDECAR))
         free = f"{clock.new_id('spl')}.pdf" if is_taken else name
         if has_sidecar:
-            _rename_new(self._work / (name + _SIDECAR), self._new / (free + _SIDECAR))
-        _rename_new(self._work / name, self._new / free)
+            rename_new(self._work / (name + _SIDECAR), self._new / (free + _SIDECAR))
+        rename_new(self._work / name, self._new / free)
 
 
-def _rename_new(source: Path, target: Path) -> None:
+def rename_new(source: Path, target: Path) -> None:
     """Rename, and replace nothing: FileExistsError.
 
     By renameat2(2): link(2) refuses directories and files of another user (proc_sys_fs(5), protected_hardlinks). On

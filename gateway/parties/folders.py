@@ -27,6 +27,7 @@ from .holders import contracts_of
 from .sshkeys import folder_of
 
 FORMATS = ("pdf", "xml")
+_FACTS = {"client_id", "user_name", "formats", "receipt_mode", "all_contracts", "is_intake"}
 
 
 class Rules(TypedDict, total=False):
@@ -49,6 +50,7 @@ def create_folder(
     formats: Sequence[str] = ("pdf",),
     receipt: str = ReceiptMode.DELETE,
     contract_ids: Sequence[str] | None = None,
+    is_intake: bool = False,
 ) -> Folder:
     """A further folder of a client, by an operator; the same again answers the same row, with other facts Conflict.
 
@@ -61,6 +63,7 @@ def create_folder(
         formats=formats_of(formats),
         receipt_mode=receipt_mode_of(receipt),
         all_contracts=contract_ids is None,
+        is_intake=is_intake,
         created_at=database.now(tx),
     )
     contracts = sorted(set(contract_ids or ()))
@@ -73,15 +76,16 @@ def create_folder(
     tx.add(wanted)
     tx.flush()
     tx.add_all(FolderContract(folder_id=wanted.id, contract_id=contract_id) for contract_id in contracts)
-    facts = wanted.model_dump(include={"client_id", "user_name", "formats", "receipt_mode", "all_contracts"})
+    facts = wanted.model_dump(
+        include={"client_id", "user_name", "formats", "receipt_mode", "all_contracts", "is_intake"}
+    )
     evidence.record(tx, "folder.created", wanted.id, actor=actor.id, contract_ids=contracts, **facts)
     return wanted
 
 
 def _same(tx: Transaction, taken: Folder, wanted: Folder, contracts: list[str]) -> Folder:
-    compared = {"client_id", "user_name", "formats", "receipt_mode", "all_contracts"}
     rule = tx.exec(select(FolderContract.contract_id).where(FolderContract.folder_id == taken.id)).all()
-    if taken.model_dump(include=compared) == wanted.model_dump(include=compared) and sorted(rule) == contracts:
+    if taken.model_dump(include=_FACTS) == wanted.model_dump(include=_FACTS) and sorted(rule) == contracts:
         return taken
     raise Conflict(f"the log-in name {taken.user_name} is taken", code="user_name_taken", user_name=taken.user_name)
 

@@ -42,16 +42,19 @@ from .subscriptions import set_original_channel
 FIRST_DAY = dt.date(1900, 1, 1)  # of a bond whose beginning nobody said: it holds for every document
 
 
-def create_client(tx: Transaction, actor: Actor, name: str, language: str = "fr", user_name: str = "") -> Client:
+def create_client(
+    tx: Transaction, actor: Actor, name: str, language: str = "fr", user_name: str = "", *, is_intake: bool = False
+) -> Client:
     """A client with its first drop folder, which takes PDFs and is received by delete.
 
-    `user_name`: the folder's log-in; made from the name when empty.
+    `user_name`: the folder's log-in; made from the name when empty. `is_intake`: a system of the issuer's own instead,
+    whose log-in hands documents in.
     """
     actor.require(Permission.PARTIES_MANAGE)
     name, spoken = _name(name), _language(language)
     known = tx.exec(select(Client).where(Client.name_key == search_key(name))).first()
     if known is not None:
-        if (known.name, known.language) == (name, spoken) and _has_folder(tx, known, user_name):
+        if (known.name, known.language) == (name, spoken) and _has_folder(tx, known, user_name, is_intake):
             return known
         raise Conflict(f"there is a client {known.name} ({known.id}, language {known.language})", code="client_exists")
     client = Client(name=name, name_key=search_key(name), language=spoken, created_at=database.now(tx))
@@ -59,12 +62,14 @@ def create_client(tx: Transaction, actor: Actor, name: str, language: str = "fr"
     tx.flush()
     who = evidence.personal(tx, "name", name)
     evidence.record(tx, "client.created", client.id, actor=actor.id, name=who, language=spoken)
-    create_folder(tx, actor, client.id, user_name)
+    create_folder(tx, actor, client.id, user_name, is_intake=is_intake)
     return client
 
 
-def _has_folder(tx: Transaction, client: Client, user_name: str) -> bool:
-    names = tx.exec(select(Folder.user_name).where(Folder.client_id == client.id)).all()
+def _has_folder(tx: Transaction, client: Client, user_name: str, is_intake: bool) -> bool:
+    names = tx.exec(select(Folder.user_name).where(Folder.client_id == client.id, Folder.is_intake == is_intake)).all()
+    if not names:
+        return False
     return not user_name or user_name in names
 
 

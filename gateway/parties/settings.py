@@ -257,6 +257,7 @@ def folders_for(tx: Transaction, client_id: str, contract_id: str | None) -> lis
     rows = select(Folder).where(
         Folder.client_id == client_id,
         col(Folder.disabled_at).is_(None),
+        col(Folder.is_intake).is_(False),
         or_(col(Folder.all_contracts), col(Folder.id).in_(named)),
     )
     return list(tx.exec(rows.order_by(col(Folder.id))))

@@ -18,9 +18,10 @@ from pyftpdlib.handlers.ftp.producers import BufferedIteratorProducer, FileProdu
 from .. import clock
 from ..dropfolder import paths
 from ..dropfolder.nodes import Listing, Node
+from ..dropfolder.uploads import RESUMED
 from ..dropfolder.visit import Visit
 from ..errors import Conflict, Denied
-from .ftps_data import Download
+from .ftps_data import Download, Incoming
 from .long_name import long_name
 
 if TYPE_CHECKING:
@@ -186,12 +187,15 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
         self.respond("250 Done.")
 
     def ftp_STOR(self, path: str, mode: str = "w") -> None:
-        """This folder is for reading."""
-        raise Denied("this folder is for reading")
+        """A file, from its first byte to its last, as they are; APPE (mode `a`) and REST would resume one."""
+        offset, self._restart_position = self._restart_position, 0
+        if offset or mode != "w":
+            raise Denied(RESUMED)
+        self.take_dtp_data(Incoming(self._here.create(path)))
 
     def ftp_STOU(self, line: str) -> None:
-        """See STOR."""
-        raise Denied("this folder is for reading")
+        """Names are the client's to choose."""
+        raise Denied("send a file under a name of its own, with STOR")
 
     # -- folders
 
@@ -203,7 +207,7 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
         self.respond("250 Done.")
 
     def ftp_MKD(self, path: str) -> None:
-        """Under inbox/ only."""
+        """Under inbox/ and sandbox/."""
         self._here.make_directory(path)
         quoted = path.replace('"', '""')
         self.respond(f'257 "{quoted}" made.')

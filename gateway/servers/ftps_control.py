@@ -21,7 +21,7 @@ from ..dropfolder.visit import Visit
 from ..errors import Conflict, Denied, GatewayError, NotFound, Refused, Unavailable
 from . import causes
 from .ftps_commands import FACTS, FolderCommands, Home
-from .ftps_data import DataConnection, NoPassivePort, PassiveListener
+from .ftps_data import NO_ROOM, DataConnection, Incoming, NoPassivePort, PassiveListener
 from .limits import Ticket
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class FtpsSession(FolderCommands):
     _restart_position: int
     _quit_pending: bool
     _out_dtp_queue: tuple[Any, bool, Any, str | None] | None
+    _in_dtp_queue: tuple[Incoming, str] | None
     _rnfr: str | None
 
     def __init__(self, conn: socket.socket, server: Any, ioloop: Any = None) -> None:
@@ -201,7 +202,7 @@ class FtpsSession(FolderCommands):
             self._say_no(error)
 
     def _say_no(self, error: GatewayError) -> None:
-        code = next(code for kind in type(error).__mro__ if (code := REPLY.get(kind)))
+        code = NO_ROOM.get(error.code) or next(code for kind in type(error).__mro__ if (code := REPLY.get(kind)))
         self.respond(f"{code} {error.message.capitalize()}.")
 
     # -- log-in and TLS
@@ -320,17 +321,34 @@ class FtpsSession(FolderCommands):
             self._dtp_acceptor = None
             self.respond("425 Every port for data connections is in use: try again.")
 
+    def take_dtp_data(self, file: Incoming) -> None:
+        """What comes in over the data connection, which is made already or awaited."""
+        if self._is_data_refused or not self._is_data_free:
+            file.close()
+            self.respond(NOT_RESUMED if self._is_data_refused else NO_CONNECTION)
+            self._is_data_refused = False
+        elif self.data_channel is not None:
+            self.respond("125 Send it.")
+            self.data_channel.file_obj = file
+            self.data_channel.enable_receiving("i", "STOR")
+        else:
+            self.respond("150 Connect and send it.")
+            self._in_dtp_queue = (file, "STOR")
+
     @property
     def _is_data_free(self) -> bool:
         if self.data_channel is not None:
             return not self.data_channel._initialized
         is_awaited = self._dtp_acceptor is not None and not self._dtp_acceptor._closed
-        return is_awaited and self._out_dtp_queue is None
+        return is_awaited and self._out_dtp_queue is None and self._in_dtp_queue is None
 
     def _shutdown_connecting_dtp(self) -> None:
         """What waited for that data connection must not come over the next one, which is for something else."""
+        coming, self._in_dtp_queue = self._in_dtp_queue, None
         super()._shutdown_connecting_dtp()
         self._is_data_refused = False
+        if coming is not None:
+            coming[0].close()
         waiting, self._out_dtp_queue = self._out_dtp_queue, None
         if waiting is not None and waiting[2] is not None:
             waiting[2].close()

@@ -1,10 +1,14 @@
-"""One data connection of an FTPS session (RFC 959, 4217): a listing or a file goes out, and we look how it ends.
+"""One data connection of an FTPS session (RFC 959, 4217): a listing or a file goes out or in; we look how it ends.
 
 FTP has no word for "I have all of it". So after the last byte we say close_notify, end our half of the connection and
 wait for the client's end: its close_notify or FIN, with nothing unacknowledged, means that every byte arrived, and
-only then the file counts as read. Whatever else happens counts as sent, not as read. Nothing is ever received here.
+only then the file counts as read. Whatever else happens counts as sent, not as read.
+
+A file that comes in is whole when the client said close_notify behind it. A FIN without it could be anybody's: the
+upload is discarded and answered 426.
 """
 
+import contextlib
 import fcntl
 import socket
 import struct
@@ -20,6 +24,7 @@ from pyftpdlib.handlers.ftp.dispatchers import PassiveDTP
 from pyftpdlib.handlers.ftps.data import TLS_DTPHandler
 
 from ..dropfolder.nodes import File
+from ..dropfolder.uploads import Upload
 from ..dropfolder.visit import Visit
 from ..errors import GatewayError
 from .ftps_tls import is_resumed
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 HANDSHAKE_SECONDS = 20
+NO_ROOM = {"disk_full": 452, "disk": 452, "quota": 552, "too_large": 552, "too_many_files": 552}  # RFC 959 4.2
+_CUT = "426 The data connection was cut; the upload is discarded."
 _OUR_END = 1  # a FIN takes one place in the sequence
 
 
@@ -70,11 +77,37 @@ class Download:
             log.warning("entry.read_not_recorded", file=self._reading.name, cause=error.message)
 
 
+class Incoming:
+    """A file that is being received, as pyftpdlib writes it."""
+
+    def __init__(self, upload: Upload) -> None:
+        self.name = upload.path
+        self.closed = False
+        self._upload = upload
+        self._position = 0
+
+    def write(self, data: bytes) -> None:
+        """The next bytes; Refused over a limit, Unavailable when the disk refuses."""
+        self._upload.write(self._position, data)
+        self._position += len(data)
+
+    def finish(self) -> None:
+        """The client said that this was all of it; see Upload.finish."""
+        self.closed = True
+        self._upload.finish()
+
+    def close(self) -> None:
+        """It was cut."""
+        self.closed = True
+        self._upload.release()
+
+
 class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
     """What pyftpdlib makes for each data connection."""
 
     timeout = 300  # seconds without progress
     cmd_channel: "FtpsSession"
+    _ssl_established: bool
 
     def __init__(self, sock: socket.socket, cmd_channel: "FtpsSession") -> None:
         self._is_ending = False
@@ -93,6 +126,10 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
         if self._ssl_accepting:
             events = self.ioloop.WRITE if self._ssl_want_write else self.ioloop.READ
         super().modify_ioloop_events(events, logdebug)
+
+    def enable_receiving(self, _type: str, cmd: str) -> None:
+        """Bytes as they are, whatever TYPE says."""
+        super().enable_receiving("i", cmd)
 
     def handle_ssl_established(self) -> None:
         """Refuse a session that is nobody's, where the policy asks for it; else go on with what waits."""
@@ -130,12 +167,31 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
         """Everything that ends a transfer comes here; a file that was sent whole waits for the client's end."""
         if self._closed:
             return
+        if isinstance(self.file_obj, Incoming) and not self.file_obj.closed:
+            self._receive_end(self.file_obj)
+            return
         if self.transfer_finished and self._ssl_established and not (self._error or self._is_ending):
             self._is_ending = True
             self.call_later(self.cmd_channel.listener.settings.confirm_seconds, self._finish, has_arrived=False)
             self._say_our_end()
         else:
             self._finish(has_arrived=False)
+
+    def _receive_end(self, file: Incoming) -> None:
+        """Keep what is whole; the answer comes after that."""
+        is_said = self._ssl_established and self.socket.get_shutdown() & SSL.RECEIVED_SHUTDOWN
+        if self._error or not self.transfer_finished or not is_said:
+            if not self._error:
+                self._resp = (_CUT, log.warning)
+            file.close()
+        else:
+            try:
+                file.finish()
+            except GatewayError as error:
+                self._resp = (_refused(error), log.warning)
+            with contextlib.suppress(SSL.Error, OSError):
+                self.socket.shutdown()  # our close_notify
+        self._finish(has_arrived=False)
 
     def _say_our_end(self) -> None:
         try:
@@ -187,10 +243,17 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
         self._error = True
         error = sys.exc_info()[1]
         if isinstance(error, GatewayError):
-            self._resp = (f"426 Transfer aborted: {error.message}.", log.warning)
+            self._resp = (_refused(error), log.warning)
+            self.close()
+        elif isinstance(error, SSL.Error) and isinstance(self.file_obj, Incoming):
+            self._resp = (_CUT, log.warning)
             self.close()
         else:
             DTPHandler.handle_error(self)
+
+
+def _refused(error: GatewayError) -> str:
+    return f"{NO_ROOM.get(error.code, 426)} Transfer aborted: {error.message}."
 
 
 class NoPassivePort(Exception):

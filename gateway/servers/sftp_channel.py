@@ -16,7 +16,7 @@ import structlog
 
 from . import ssh_transport
 from .sftp_engine import Call, Engine, failure
-from .sftp_packets import Malformed, Request, Splitter, Type
+from .sftp_packets import MAX_PACKET, Malformed, Request, Splitter, Type
 from .ssh_window import Window
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ log = structlog.get_logger(__name__)
 TURN = 16  # requests answered before other sessions get the loop
 MANY = 256  # waiting requests that pause reading
 FEW = 64  # and that let it go on
-MANY_BYTES, FEW_BYTES = 256 * 1024, 64 * 1024  # the same of their bytes: a WRITE may carry as many by itself
+MANY_BYTES, FEW_BYTES = 192 * 1024, 64 * 1024  # the same of their bytes: a WRITE may carry more by itself
+MOST_BYTES = (
+    MAX_PACKET + 32 * 1024
+)  # held at once, window apart: a packet that is not whole, and what came with its end
 
 
 class SftpChannel(asyncssh.SSHServerSession[bytes]):
@@ -39,7 +42,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self._chan: asyncssh.SSHServerChannel[bytes]
         self._splitter = Splitter()
         self._requests: deque[Request] = deque()
-        self._waiting_bytes = 0  # of those requests
+        self._waiting_bytes = 0  # of those requests, and of the one that a Call is about
         self._window: Window
         self._sent = 0  # bytes of answers that asyncssh has passed on
         self._refusal = ""
@@ -57,6 +60,11 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
     def is_transferring(self) -> bool:
         """Whether the client holds a file open, or waits for an answer."""
         return bool(self._engine.open_files or self._requests or self._is_busy)
+
+    @property
+    def held(self) -> int:
+        """Bytes of requests that are in memory, the one that is being done included."""
+        return self._waiting_bytes + self._splitter.held
 
     # -- what asyncssh calls
 
@@ -147,15 +155,15 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
                 return
             try:
                 request = self._requests.popleft()
-                self._waiting_bytes -= len(request.body)
                 answer = self._engine.answer(request)
             except Malformed:
                 self._give_up("not SFTP version 3")
                 return
             if isinstance(answer, Call):
                 self._is_busy = True
-                self._connection.spawn(self._wait_for(answer))
+                self._connection.spawn(self._wait_for(answer, len(request.body)))
             else:
+                self._waiting_bytes -= len(request.body)
                 self._write(answer)
         if self._can_answer():
             asyncio.get_running_loop().call_soon(self.pump)
@@ -170,24 +178,27 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
             if is_idle:
                 self._leave()
             return
-        if self._is_reading and (waiting > MANY or self._waiting_bytes > MANY_BYTES):
+        held = 0 if is_idle else self.held  # a packet that waits for its end must get it
+        if self._is_reading and (waiting > MANY or held > MANY_BYTES):
             self._is_reading = False
             self._chan.pause_reading()
-        elif not self._is_reading and waiting < FEW and self._waiting_bytes < FEW_BYTES:
+        elif not self._is_reading and waiting < FEW and held < FEW_BYTES:
             self._is_reading = True
             self._chan.resume_reading()
         if self._is_at_end and is_idle and not self._chan.is_closing():
             self._chan.exit(0)
 
-    async def _wait_for(self, call: Call) -> None:
+    async def _wait_for(self, call: Call, size: int) -> None:
         try:
             answer = self._engine.finish(call, await self._connection.run(call.run))
         except Exception as error:  # noqa: BLE001 - whatever happens, a request has an answer
+            call.failed()
             answer = failure(call.request_id, error)
             self._engine.position += len(answer)
             if not call.request_id:
                 self._give_up("the session could not begin")
         self._is_busy = False
+        self._waiting_bytes -= size
         self._write(answer)
         self.pump()
 

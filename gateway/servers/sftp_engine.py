@@ -5,8 +5,8 @@ outcome to `finish`. The caller answers requests one after the other, in their o
 earlier request did, and a CLOSE comes after every byte before it.
 
 Clients read, remove, rename, and make folders under inbox/. Changes of metadata are accepted and ignored, as
-ERPs send them after each transfer. Writing is refused, links do not exist. Names of OpenSSH's extensions are
-answered where they mean something here. Every error becomes a status by the one table below.
+ERPs send them after each transfer. What they write goes where the Visit lets it; links do not exist. Names of
+OpenSSH's extensions are answered where they mean something here. Every error becomes a status by the one table below.
 """
 
 import struct
@@ -19,6 +19,7 @@ import structlog
 from .. import clock
 from ..dropfolder import paths
 from ..dropfolder.nodes import File, Listing, Node
+from ..dropfolder.uploads import RESUMED, Upload
 from ..dropfolder.visit import Visit
 from ..errors import Conflict, Denied, GatewayError, NotFound, Refused, Unavailable
 from . import sftp_packets as wire
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 MAX_READ = 255 * 1024  # a whole answer stays under what OpenSSH's client accepts
 NAMES_A_PACKET = 100
 _DATA_HEAD = 13  # bytes of DATA before its data: length, type, id, length
-_READ_ONLY = 0x1  # SSH_FXF_READ, section 6.3
+_READ, _WRITE, _APPEND, _CREAT, _TRUNC, _EXCL = 0x1, 0x2, 0x4, 0x8, 0x10, 0x20  # SSH_FXF_…, section 6.3
 _SIZE = 0x1  # SSH_FILEXFER_ATTR_SIZE, section 5
 
 STATUS: dict[type[GatewayError], Status] = {
@@ -52,11 +53,12 @@ EXTENSIONS = (
 
 @dataclass(frozen=True)
 class Call:
-    """Something to run where it may wait; `answer` makes the answer of its result."""
+    """Something to run where it may wait; `answer` makes the answer of its result, `failed` is told that it failed."""
 
     request_id: bytes
     run: Callable[[], Any]
     answer: Callable[[Any], bytes]
+    failed: Callable[[], None] = lambda: None
 
 
 Handle = File | Listing
@@ -161,15 +163,28 @@ class Engine:
 
     def _open(self, request_id: bytes, fields: Fields) -> Answer:
         path, flags = paths.normalise(fields.string()), fields.u32()
-        if flags != _READ_ONLY:
-            raise Denied("this folder is for reading")
         self._limit.check()
+        if flags != _READ:
+            return self._create(request_id, path, flags)
         if self._visit.is_open_at_hand(path):
             return self._add(request_id, self._visit.open(path))
         return Call(
             request_id,
             lambda: self._visit.ask(self._visit.open, path),
             lambda reading: self._add(request_id, reading),
+        )
+
+    def _create(self, request_id: bytes, path: str, flags: int) -> Answer:
+        """A file to be written, from its beginning."""
+        if flags & _APPEND:
+            raise Denied(RESUMED)
+        if not (flags & _WRITE and flags & _CREAT):
+            raise Denied("a file is written as a whole: open it to be created")
+        is_new, truncates = bool(flags & _EXCL), bool(flags & _TRUNC)
+        return Call(
+            request_id,
+            lambda: self._visit.create(path, is_new=is_new, truncates=truncates),
+            lambda upload: self._add(request_id, upload),
         )
 
     def _opendir(self, request_id: bytes, fields: Fields) -> Answer:
@@ -216,15 +231,21 @@ class Engine:
     def _close(self, request_id: bytes, fields: Fields) -> Answer:
         key = fields.string()
         handle = self._handle_of(key)
+        if isinstance(handle, Upload):
+            # Kept or refused, it is over.
+            return Call(request_id, handle.finish, lambda _: self._closed(request_id, key), lambda: self._forget(key))
         if isinstance(handle, File):
             return Call(request_id, lambda: self._visit.close(handle), lambda _: self._closed(request_id, key))
         if self._visit.has_seen_news:
             return Call(request_id, self._visit.record_shown, lambda _: self._closed(request_id, key))
         return self._closed(request_id, key)
 
-    def _closed(self, request_id: bytes, key: bytes) -> bytes:
+    def _forget(self, key: bytes) -> None:
         del self._handles[key]
         self._limit.take(-1)
+
+    def _closed(self, request_id: bytes, key: bytes) -> bytes:
+        self._forget(key)
         return wire.status(request_id, Status.OK)
 
     # -- what a client does
@@ -254,6 +275,10 @@ class Engine:
 
     def _fsetstat(self, request_id: bytes, fields: Fields) -> Answer:
         handle, size = self._handle(fields), _wanted_size(fields)
+        if isinstance(handle, Upload) and size is not None:
+            return self._do(request_id, lambda: handle.set_size(size))
+        if isinstance(handle, Upload):
+            return wire.status(request_id, Status.OK)
         return _unchanged(request_id, 0 if isinstance(handle, Listing) else handle.size, size)
 
     def _fsync(self, request_id: bytes, fields: Fields) -> Answer:
@@ -261,7 +286,11 @@ class Engine:
         return wire.status(request_id, Status.OK)
 
     def _write(self, request_id: bytes, fields: Fields) -> Answer:
-        raise Denied("this folder is for reading")
+        """What follows the data in the packet is padding, as rclone sends it (up to 1.60)."""
+        handle, offset, data = self._handle(fields), fields.u64(), fields.string()
+        if not isinstance(handle, Upload):
+            raise Denied("this file is for reading")
+        return self._do(request_id, lambda: handle.write(offset, data))
 
     # -- extensions of OpenSSH (its PROTOCOL file, section 4)
 
@@ -277,11 +306,12 @@ class Engine:
 
     def _statvfs(self, request_id: bytes, fields: Fields) -> Answer:
         path = paths.normalise(fields.string())
-        return self._ask(request_id, path, self._visit.stat, lambda _: _space(request_id))
+        return self._ask(request_id, path, self._visit.space, lambda space: _space(request_id, *space))
 
     def _fstatvfs(self, request_id: bytes, fields: Fields) -> Answer:
-        self._handle(fields)
-        return _space(request_id)
+        handle = self._handle(fields)
+        path = handle.path if isinstance(handle, Upload) else "/"
+        return self._ask(request_id, path, self._visit.space, lambda space: _space(request_id, *space))
 
 
 def _wanted_size(fields: Fields) -> int | None:
@@ -296,10 +326,11 @@ def _unchanged(request_id: bytes, size: int, wanted: int | None) -> bytes:
     return wire.status(request_id, Status.OK)
 
 
-def _space(request_id: bytes) -> bytes:
-    """A file system that is full: nothing can be written. It tells nothing of the host's disk."""
-    block, blocks, free, name_max, no_set_uid = 4096, 1 << 30, 0, 255, 0x2
-    values = (block, block, blocks, free, free, blocks, free, free, 0, no_set_uid, name_max)
+def _space(request_id: bytes, total: int, free: int) -> bytes:
+    """A file system of so many bytes, of which so many can be written."""
+    block, name_max, no_set_uid = 4096, 255, 0x2
+    blocks, left = total // block, free // block
+    values = (block, block, blocks, left, left, blocks, left, left, 0, no_set_uid, name_max)
     return wire.packet(Type.EXTENDED_REPLY, request_id, struct.pack(">11Q", *values))
 
 

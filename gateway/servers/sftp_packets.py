@@ -121,6 +121,11 @@ class Splitter:
         self._buffer = b""
         self._skip = 0
 
+    @property
+    def held(self) -> int:
+        """Bytes of a packet that is not whole yet."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> Iterator[Request]:
         """The packets that are complete with these bytes. Malformed: this is not SFTP."""
         if self._skip:

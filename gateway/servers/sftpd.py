@@ -25,14 +25,14 @@ from . import ssh_keys, ssh_transport
 from .failures import Failures
 from .limits import ConnectionLimits, Handles
 from .penalties import Penalties
-from .sftp_connection import SftpConnection
+from .sftp_channel import MOST_BYTES
+from .sftp_connection import CHANNELS, SftpConnection
 from .ssh_algorithms import LEGACY, MODERN, Offer
 
 log = structlog.get_logger(__name__)
 
 KEEPALIVE_SECONDS, KEEPALIVE_COUNT = 60, 3  # a half-open connection behind a NAT ends after three minutes
 SWEEP_SECONDS = 5.0
-WINDOW = 256 * 1024  # bytes that a client may send ahead; requests are small
 BACKLOG = 1024
 PASSWORDS_AT_ONCE = 2  # each takes a core for a while: other calls of the folder must not wait for them
 
@@ -126,7 +126,8 @@ class SftpServer:
             "x11_forwarding": False,
             "allow_scp": False,
             "encoding": None,
-            "window": WINDOW,
+            # With what a channel holds of it, no more than the session's share is in memory unwritten.
+            "window": int(self.settings.write_buffer_megabytes * 1_000_000) // CHANNELS - MOST_BYTES,
             "login_timeout": self.settings.login_seconds,
             "keepalive_interval": KEEPALIVE_SECONDS,
             "keepalive_count_max": KEEPALIVE_COUNT,

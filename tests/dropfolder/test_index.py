@@ -200,7 +200,7 @@ def test_the_archive_holds_everything_by_month_of_publication(world: World, at: 
     visit = world.visit()
     (name,) = names(visit)
     year, month = world.entry().month.split("-")
-    assert names(visit, "/") == ["inbox", "archive", "manifest"]
+    assert names(visit, "/") == ["inbox", "archive", "manifest", "sandbox"]
     assert names(visit, "/archive") == [year]
     assert names(visit, f"/archive/{year}") == [month]
     get(visit, f"/inbox/{name}")

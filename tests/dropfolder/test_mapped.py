@@ -61,7 +61,7 @@ def test_the_way_to_a_mapped_folder_exists_and_the_home_does_not_list_it(mapped:
     assert visit.ask(visit.stat, "/out").is_directory
     assert _names(visit, "/out") == ["factures"]
     assert visit.stat("/out/factures").is_directory
-    assert _names(visit, "/") == ["archive", "inbox", "manifest"]
+    assert _names(visit, "/") == ["archive", "inbox", "manifest", "sandbox"]
     for call in (lambda: visit.make_directory("/out"), lambda: visit.open("/out"),
                  lambda: visit.rename(f"/inbox/{mapped.entries()[0].name}", "/out")):  # fmt: skip
         with pytest.raises(Conflict):

@@ -293,7 +293,7 @@ def test_documents_without_nature_have_no_receipt(world: World, at: Time) -> Non
     delivery, name = published(world, at)
     world.set(Entry, world.entry().id, area="documents")
     visit = world.visit()
-    assert names(visit, "/") == ["inbox", "archive", "manifest", "documents"]
+    assert names(visit, "/") == ["inbox", "archive", "manifest", "sandbox", "documents"]
     get(visit, f"/documents/{name}")
     visit.remove(f"/documents/{name}")
     assert names(visit, "/documents") == [] if "documents" in names(visit, "/") else True
@@ -328,7 +328,7 @@ def test_what_is_not_received_in_time_leaves_the_inbox(
     state = DeliveryState.RECEIVED if received else DeliveryState.EXPIRED_UNREAD
     assert (world.delivery(delivery).state, world.delivery(delivery).final_at is not None) == (state, True)
     at.pass_(2)
-    assert names(world.visit()) == [] and names(world.visit(), "/") == ["inbox", "archive", "manifest"]
+    assert names(world.visit()) == [] and names(world.visit(), "/") == ["inbox", "archive", "manifest", "sandbox"]
     assert get(world.visit(), archived(world, name))
     assert world.folders.expire(at.now() + 9 * DAY) == 0
     counts = [world.events(event).count(event) for event in ("delivery.received", "delivery.expired_unread")]

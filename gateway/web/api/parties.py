@@ -38,6 +38,9 @@ class NewClient(_Strict):
     name: str
     language: Language = Language.FR
     user_name: str = ""
+    is_intake: bool = Field(
+        False, description="A system of the issuer's own: its log-in hands documents in, and gets none"
+    )
 
 
 class ClientChange(_Strict):
@@ -97,7 +100,10 @@ class CompanyFilter(Listing):
 async def add_client(call: Managing, body: NewClient) -> Response:
     """A new client with its drop folder; the same again answers the same."""
     return await call.change(
-        lambda tx: _client(registry.create_client(tx, call.actor, body.name, body.language, body.user_name), 201)
+        lambda tx: _client(
+            registry.create_client(tx, call.actor, body.name, body.language, body.user_name, is_intake=body.is_intake),
+            201,
+        )
     )
 
 

@@ -112,6 +112,7 @@ class FolderShown(BaseModel):
     linger_minutes: int | None = Field(description="A received name can still be opened as long; null: as usual")
     networks: list[str] | None = Field(description="Where its client may come from; null: from everywhere")
     path_map: list[list[str]] | None = Field(description="[from, to]: paths of the server before, and what they are")
+    is_intake: bool = Field(description="The issuer's own account: its log-in sees intake/ only")
     last_sequence: int
     disabled_at: dt.datetime | None
 
