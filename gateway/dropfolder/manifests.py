@@ -10,7 +10,8 @@ gateways on one database make one: who holds the folder's row first. Once made i
 
     openssl cms -verify -binary -inform DER -in F.json.p7s -content F.json -CAfile ROOTS.pem -purpose any -out /dev/null
 
-Failures: Unavailable while there is no key to sign with; manifests wait, nothing else does.
+Failures: Unavailable while there is no key to sign with; manifests wait, nothing else does. One whose worker dies is
+tried again at the next turn.
 """
 
 import datetime as dt
@@ -24,7 +25,7 @@ import structlog
 from .. import clock
 from ..domain.tables import metadata
 from ..evidence import canonical, record
-from ..pools import ThreadPool, WorkerProcesses
+from ..pools import ThreadPool, WorkerDied, WorkerProcesses
 from ..sealing import process
 from ..store import database
 from ..store.blobs import Blob, Blobs
@@ -55,8 +56,13 @@ class ManifestMaker:
 
     async def turn(self) -> int:
         """How many manifests it made; 0 when none is due. Unavailable: there is no key to sign with now."""
-        due = await self._pool.run(self._db.read, self._due)
-        return sum([await self._make(*one) for one in due])
+        made = 0
+        for folder_id, day in await self._pool.run(self._db.read, self._due):
+            try:
+                made += await self._make(folder_id, day)
+            except WorkerDied as error:
+                log.error("manifest.failed", folder=folder_id, day=str(day), cause=error.message)
+        return made
 
     def _due(self, tx: Transaction) -> list[tuple[str, dt.date]]:
         """Folders that lack the newest day which is over, each with the first day that it lacks."""
@@ -64,7 +70,7 @@ class ManifestMaker:
         has_it = sa.select(MANIFEST.c.day).where(MANIFEST.c.folder_id == FOLDER.c.id, MANIFEST.c.day >= str(newest))
         rows = tx.execute(
             sa.select(FOLDER.c.id, FOLDER.c.created_at)
-            .where(~sa.exists(has_it), FOLDER.c.created_at < _end_of(newest, self._zone))
+            .where(~sa.exists(has_it), ~FOLDER.c.is_intake, FOLDER.c.created_at < _end_of(newest, self._zone))
             .order_by(FOLDER.c.id)
             .limit(_FOLDERS_A_TURN)
         ).all()

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from gateway.domain.folders import Folder
 from gateway.dropfolder.manifests import ManifestMaker
 from gateway.errors import Conflict, Denied, NotFound, Unavailable
-from gateway.pools import ThreadPool
+from gateway.pools import ThreadPool, WorkerDied
 from gateway.sealing import process
 from tests.dropfolder.conftest import Time
 from tests.dropfolder.world import PARIS, World, get, names
@@ -29,6 +30,18 @@ class Here:
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.to_thread(call, *arguments)
+
+
+class DyingOnce(Here):
+    """The first call ends its worker."""
+
+    calls = 0
+
+    async def run(self, call: Callable[..., T], *arguments: Any) -> T:
+        self.calls += 1
+        if self.calls == 1:
+            raise WorkerDied("a worker process ended")
+        return await super().run(call, *arguments)
 
 
 @pytest.fixture
@@ -105,6 +118,24 @@ def test_a_stranger_checks_one_with_openssl(
     subprocess.run([*command, str(content), *rest], check=True, capture_output=True)
     content.write_bytes(content.read_bytes().replace(b'"count":1', b'"count":2'))
     assert subprocess.run([*command, str(content), *rest], check=False, capture_output=True).returncode != 0
+
+
+@pytest.mark.usefixtures("root")
+def test_a_worker_that_dies_delays_its_own_manifest_alone(world: World, pool: ThreadPool, at: Time) -> None:
+    """The other folders have theirs, and the daemon goes on; the next turn makes it."""
+    other = World(world.db, world.blobs, user="other")
+    maker = ManifestMaker(world.db, world.blobs, PARIS, "Enerdis", DyingOnce(), pool)  # type: ignore[arg-type]
+    at.pass_(DAY)
+    assert asyncio.run(maker.turn()) == 1
+    assert sorted(len(manifests(one)) for one in (world, other)) == [0, 1]
+    assert make_all(maker) == 1
+
+
+def test_an_account_of_the_billing_system_has_none(world: World, maker: ManifestMaker, at: Time) -> None:
+    """Nothing is published to it."""
+    world.set(Folder, world.folder.id, is_intake=True)
+    at.pass_(DAY)
+    assert make_all(maker) == 0
 
 
 def test_a_clock_that_is_set_back_makes_no_day_again(world: World, maker: ManifestMaker, at: Time) -> None:
