@@ -76,7 +76,6 @@ class RcloneFtps(RcloneSftp):
 
     def _configure(self) -> None:
         hidden = self.station.run(program("rclone"), "obscure", "-", stdin=PASSWORD).strip()
-        self.station.shown.clear()
         where = f"type = ftp\nhost = {FTPS_HOST}\nport = {self.station.ftps_port}\nuser = {USER}\n"
         self.station.file("rclone.conf", f"[gateway]\n{where}pass = {hidden}\nexplicit_tls = true\n")
         self.station.variables["SSL_CERT_FILE"] = str(self.station.authority)

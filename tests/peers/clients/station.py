@@ -1,7 +1,4 @@
-"""Where a client's programs run: a directory of its own, and the gateway's listeners with its inbox behind them.
-
-What is run and the files that it needs are kept, so that docs/clients.md shows what was really done.
-"""
+"""Where a client's programs run: a directory of its own, and the gateway's listeners with its inbox behind them."""
 
 import asyncio
 import contextlib
@@ -11,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,14 +30,6 @@ RUN_SECONDS = 60.0
 
 
 @dataclass
-class Shown:
-    """One step as the page shows it: what was run, with which input."""
-
-    command: Sequence[str]
-    stdin: str = ""
-
-
-@dataclass
 class Station:
     """A client's side: its directory with the key, the known host key and the authority; what it may run there."""
 
@@ -51,8 +40,6 @@ class Station:
     host_key: str  # a line of known_hosts, without the host
     authority: Path
     variables: dict[str, str] = field(default_factory=dict)  # that the client's programs need
-    files: dict[str, str] = field(default_factory=dict)
-    shown: list[Shown] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -69,12 +56,10 @@ class Station:
         path = self.directory / name
         path.write_text(text)
         path.chmod(0o600)
-        self.files[name] = text
         return path
 
     def run(self, *command: str | Path, stdin: str = "", may_fail: bool = False) -> str:
         """What it printed; unless it may fail, the test fails with it."""
-        self.shown.append(Shown([str(part) for part in command], stdin))
         done = subprocess.run(
             [str(part) for part in command], cwd=self.directory, env=self.environment, input=stdin,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=RUN_SECONDS, check=False,
@@ -84,7 +69,6 @@ class Station:
 
     def start(self, *command: str | Path, stdin: str = "") -> "subprocess.Popen[bytes]":
         """The same, but go on; in a process group of its own."""
-        self.shown.append(Shown([str(part) for part in command], stdin))
         process = subprocess.Popen(
             [str(part) for part in command], cwd=self.directory, env=self.environment,
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
