@@ -88,7 +88,10 @@ SENTENCES = {
     "mailbox.confirmed": "{actor} confirmed the address.",
     "settings.changed": "{actor} changed how documents are delivered.",
     "folder.created": "{actor} made the drop folder {user_name}, formats {formats}, receipt by {receipt_mode}.",
-    "folder.changed": "{actor} changed the drop folder: formats {formats}, receipt by {receipt_mode}.",
+    "folder.changed": "{actor} changed the drop folder's rules[; formats {formats}][; receipt by {receipt_mode}]"
+    "[; layout {layout}][; names {name_template}][; {inbox_days} days in the inbox]"
+    "[; {linger_minutes} minutes to linger].",
+    "manifest.made": "The manifest of {day} was made and signed, up to number {last_sequence}: SHA-256 {sha256}.",
     "folder.path_map_changed": "{actor} changed the paths of the server before[: {paths}].",
     "folder.networks_changed": "{actor} changed from where the folder's client may come[: {networks}].",
     "key.added": "{actor} let the key {fingerprint} open the folder[, until {expires_at}].",

@@ -122,3 +122,9 @@ def test_parts_are_left_out_with_their_facts() -> None:
 def test_an_event_of_a_later_release_is_told_by_its_name() -> None:
     """After a step back to an older release the ledger may know more than the table."""
     assert sentence("document.translated_twice", {}) == "Document translated twice."
+
+
+def test_a_change_of_a_folder_says_what_was_changed_alone() -> None:
+    """What the record does not hold was left as it was."""
+    said = sentence("folder.changed", {"actor": "tok_1", "layout": "by_contract", "name_template": None})
+    assert said == "Tok_1 changed the drop folder's rules; layout by_contract."
