@@ -9,11 +9,12 @@ night.py      the night's work and what must be true after each step of it
 
 from tests.peers.clients.driver import Driver
 from tests.peers.clients.libraries import Asyncssh, Ftplib, Paramiko
+from tests.peers.clients.openssh import Scp, Sftp
 from tests.peers.clients.putty import Psftp
 from tests.peers.clients.rclone import RcloneFtps, RcloneSftp
 from tests.peers.clients.transfer import CurlFtps, CurlSftp, LftpFtps, LftpSftp
 
 CLIENTS: tuple[type[Driver], ...] = (
-    LftpSftp, CurlSftp, RcloneSftp, Psftp, Paramiko, Asyncssh,
+    Sftp, Scp, LftpSftp, CurlSftp, RcloneSftp, Psftp, Paramiko, Asyncssh,
     LftpFtps, CurlFtps, RcloneFtps, Ftplib,
 )  # fmt: skip

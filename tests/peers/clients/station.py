@@ -59,12 +59,16 @@ class Station:
         return path
 
     def run(self, *command: str | Path, stdin: str = "", may_fail: bool = False) -> str:
-        """What it printed; unless it may fail, the test fails with it."""
+        """What it printed to its output; unless it may fail, the test fails with its errors.
+
+        Each has a pipe of its own: ssh makes the one of its errors non-blocking, and sftp loses what it then prints.
+        """
         done = subprocess.run(
             [str(part) for part in command], cwd=self.directory, env=self.environment, input=stdin,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=RUN_SECONDS, check=False,
+            capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
         )  # fmt: skip
-        assert may_fail or done.returncode == 0, f"{command[0]}: exit {done.returncode}: {done.stdout[-300:]}"
+        said = done.stdout[-200:] + done.stderr[-300:]
+        assert may_fail or done.returncode == 0, f"{command[0]}: exit {done.returncode}: {said}"
         return done.stdout
 
     def start(self, *command: str | Path, stdin: str = "") -> "subprocess.Popen[bytes]":
