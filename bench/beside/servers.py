@@ -28,6 +28,7 @@ _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 _MANY = "1000"
 _GATEWAY = {  # one client and one address stand for all of them here
     "GATEWAY__SFTP__CONNECTIONS_PER_CLIENT": _MANY,
+    "GATEWAY__SFTP__SESSIONS_PER_CLIENT": _MANY,
     "GATEWAY__SFTP__CONNECTIONS_BEFORE_LOGIN_PER_SOURCE": _MANY,
     "GATEWAY__SFTP__CONNECTIONS_BEFORE_LOGIN": _MANY,
 }
