@@ -5,6 +5,8 @@ refused: a file there cannot be removed, renamed or written, and nothing can be 
 receipt. Calls may wait for the database: no protocol makes them on the event loop, but where `is_at_hand` says so.
 """
 
+from abc import ABC, abstractmethod
+
 from ..errors import Conflict, Denied, NotFound
 from .nodes import File, Listing, Node
 from .uploads import Upload
@@ -13,7 +15,7 @@ NOT_THERE = "no such file"
 PRETENDED = 1 << 42  # bytes of a file system that is full
 
 
-class Area:
+class Area(ABC):
     """One top-level folder in one session. Paths are absolute from the home, such as `/manifest/index-2026-11.csv`."""
 
     name: str  # of the folder
@@ -29,21 +31,21 @@ class Area:
         """Whether `stat`, `listing` and `open` of this path are answered at once, from memory."""
         return False
 
+    @abstractmethod
     def stat(self, path: str) -> Node:
         """What is there, the area itself too; NotFound."""
-        raise NotImplementedError
 
+    @abstractmethod
     def listing(self, path: str) -> Listing:
         """The content of a folder, the area itself too; NotFound when it is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open(self, path: str) -> File:
         """A file to be read; NotFound, Conflict for a folder, Unavailable when the store does not give its bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def digest(self, path: str) -> str:
         """The SHA-256 of a file that never changes; Refused for others, NotFound, Conflict for a folder."""
-        raise NotImplementedError
 
     def space(self, path: str) -> tuple[int, int]:
         """Bytes in all, and bytes that can still be written; it tells nothing of the host's disk."""
