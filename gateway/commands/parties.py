@@ -302,7 +302,7 @@ def set_path_map(
 
     async def act(api: Api) -> Any:
         path = f"/clients/{await client_id(api, client)}/folders"
-        first = (await api.every(path))[0]
+        first = await folder_of(api, path, None)
         return await api.put(f"{path}/{first['id']}/path-map", {"paths": paths})
 
     show.thing(call(context, act), as_json)
