@@ -320,6 +320,7 @@ class _Daemon:
             await self._sftp.close()
         if self._ftps is not None:
             await self._ftps.close()
+        self._folders.close()
 
     async def _look_at_the_disk(self) -> int:
         await self._core.work.run(self._core.reserve.look)

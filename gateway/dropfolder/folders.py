@@ -3,6 +3,7 @@
 import datetime as dt
 import threading
 from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -12,7 +13,7 @@ from ..config import FolderSettings
 from ..errors import Denied
 from ..keys.passwords import Passwords
 from ..store.blobs import Blobs
-from ..store.database import Database
+from ..store.database import Database, Transaction
 from . import entries, failures, host_keys, retention, sessions
 from .content import Content
 from .failures import Failure
@@ -20,10 +21,12 @@ from .index import Index, Item
 from .intake import Accounts, AccountVisit, IntakeArea
 from .manifest_area import ManifestArea
 from .mapped import MappedVisit
+from .reads import FolderReads, Recorder
 from .sandbox import Sandbox, Sandboxes
 from .sessions import Login, Session
 from .visit import Visit
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 FORGET_SECONDS = 3600.0  # a folder that nobody came to for this long is dropped from memory
 MOST_REMEMBERED = 100_000
@@ -52,9 +55,23 @@ class DropFolders:
         self._sandboxes = Sandboxes(db, blobs, settings, require_space)
         self._passwords = Passwords()
         self._seen_keys: set[tuple[str, str, str]] = set()  # recorded before: an ERP may log in for each file
-        self._indexes: WeakValueDictionary[str, Index] = WeakValueDictionary()  # one a folder, while anybody is there
-        self._kept: dict[str, tuple[Index, float]] = {}  # and for a while after, with the time of the last visit
+        self._recorder = Recorder()
+        self._used: WeakValueDictionary[str, FolderReads] = (
+            WeakValueDictionary()
+        )  # one a folder, while anybody is there
+        self._kept: dict[str, tuple[FolderReads, float]] = {}  # and for a while after, with the time of the last visit
         self._lock = threading.Lock()
+
+    def record_reads(self) -> None:
+        """Record now what would be recorded in a moment. Unavailable: it goes on waiting."""
+        with self._lock:
+            used = list(self._used.values())
+        for reads in used:
+            reads.record()
+
+    def close(self) -> None:
+        """Record what was read, after the last session has ended."""
+        self._recorder.close()
 
     def log_in(self, user_name: str, fingerprint: str, address: str) -> Login:
         """See sessions.log_in."""
@@ -110,14 +127,15 @@ class DropFolders:
 
     def visit(self, session: Session) -> Visit:
         """A session's view; `begin` it."""
-        index = self._index(session.login.folder_id)
+        reads = self._reads(session.login.folder_id)
         folder_id = session.login.folder_id
         if session.login.is_intake:
             areas = (IntakeArea(self._accounts, folder_id),) if self._accounts is not None else ()
-            return AccountVisit(self._db, index, session, self._content, 0, areas)
+            return AccountVisit(self._db, reads, session, self._content, 0, areas)
         manifests = ManifestArea(self._db, self._blobs, folder_id, lambda _: None)
         sandbox = Sandbox(self._sandboxes, folder_id, session.login.client_id)
-        return MappedVisit(self._db, index, session, self._content, self._settings.directories, (manifests, sandbox))
+        own = (manifests, sandbox)
+        return MappedVisit(self._db, reads, session, self._content, self._settings.directories, own)
 
     def return_renamed(self, now: dt.datetime) -> int:
         """Entries renamed too long ago and still not fully read get their own names back; how many."""
@@ -128,7 +146,7 @@ class DropFolders:
         return count
 
     def _return_renamed(self, folder_id: str, before: dt.datetime) -> int:
-        items = self._db.write(lambda tx: entries.return_renamed(tx, folder_id, before))
+        items = self._write(folder_id, lambda tx: entries.return_renamed(tx, folder_id, before))
         self._apply(folder_id, items)
         for item in items:
             log.warning("entry.returned", entry=item.id, folder=folder_id, sequence=item.sequence)
@@ -147,7 +165,7 @@ class DropFolders:
     def _expire(self, folder_id: str, before: dt.datetime) -> int:
         count = 0
         while True:
-            items, deliveries = self._db.write(lambda tx: retention.expire(tx, folder_id, before))
+            items, deliveries = self._write(folder_id, lambda tx: retention.expire(tx, folder_id, before))
             if not items:
                 return count
             self._apply(folder_id, items)
@@ -155,20 +173,27 @@ class DropFolders:
                 log.warning("delivery.expired_unread", delivery=delivery, folder=folder_id)
             count += len(deliveries)
 
+    def _write(self, folder_id: str, step: Callable[[Transaction], T]) -> T:
+        """After what was read there."""
+        with self._lock:
+            reads = self._used.get(folder_id)
+        return (reads or self._db).write(step)
+
     def _apply(self, folder_id: str, items: list[Item]) -> None:
         with self._lock:
-            index = self._indexes.get(folder_id)
-        if index is not None:
-            index.apply(items)
+            reads = self._used.get(folder_id)
+        if reads is not None:
+            reads.index.apply(items)
 
-    def _index(self, folder_id: str) -> Index:
+    def _reads(self, folder_id: str) -> FolderReads:
         now = clock.monotonic()
         with self._lock:
             for other in [f for f, (_, used) in self._kept.items() if now - used > FORGET_SECONDS]:
                 del self._kept[other]
-            index = self._indexes.get(folder_id)
-            if index is None:
+            reads = self._used.get(folder_id)
+            if reads is None:
                 linger = dt.timedelta(minutes=self._settings.linger_minutes)
-                index = self._indexes[folder_id] = Index(self._db, folder_id, linger)
-            self._kept[folder_id] = index, now
-            return index
+                index = Index(self._db, folder_id, linger)
+                reads = self._used[folder_id] = FolderReads(self._db, index, self._recorder)
+            self._kept[folder_id] = reads, now
+            return reads

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 import structlog
 
 from .. import clock
+from ..domain.folders import ReceiptMode
 from ..domain.path_map import PathMap
 from ..domain.tables import metadata
 from ..errors import Unavailable
@@ -80,6 +81,7 @@ class Item:
     changed: int
     listed: bool
     is_gone: bool  # removed or withdrawn
+    is_moved: bool  # by a client
     received_at: dt.datetime | None
 
 
@@ -103,6 +105,7 @@ def item_of(row: Any) -> Item:
         changed=row.changed,
         listed=row.listed,
         is_gone=row.removed_at is not None or row.withdrawn_at is not None,
+        is_moved=row.path is not None,
         received_at=row.received_at,
     )
 
@@ -124,6 +127,7 @@ class _News:
     version: int
     last_mtime: int
     last_sequence: int
+    receipt_mode: ReceiptMode
     linger: dt.timedelta
     path_map: PathMap
     now: dt.datetime
@@ -140,6 +144,7 @@ class Index:
         self.folder_id = folder_id
         self.last_mtime = 0  # entries below it are visible
         self.path_map = PathMap(())
+        self.receipt_mode = ReceiptMode.FULL_READ  # until it is known: the one in which reading alone is a receipt
         self._db = db
         self._usual_linger = self._linger = linger
         self._version = -1
@@ -163,6 +168,11 @@ class Index:
     def is_fresh(self) -> bool:
         """Whether what is known is at most a second old, or the database did not answer a second ago."""
         return clock.monotonic() - self._checked < FRESH_SECONDS
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the database did not answer when it was last asked."""
+        return self._loaded < self._checked
 
     def refresh(self) -> None:
         """Compare with the database unless that was just done. Unavailable: it is away, for more than a minute."""
@@ -196,6 +206,7 @@ class Index:
                 FOLDER.c.version,
                 FOLDER.c.last_mtime,
                 FOLDER.c.last_sequence,
+                FOLDER.c.receipt_mode,
                 FOLDER.c.linger_minutes,
                 FOLDER.c.path_map,
             ).where(FOLDER.c.id == self.folder_id)
@@ -215,7 +226,8 @@ class Index:
             months = self._read_months(tx)
         version, last_mtime, last_sequence = folder.version, folder.last_mtime, folder.last_sequence
         path_map = PathMap(folder.path_map or ())
-        return _News(version, last_mtime, last_sequence, linger, path_map, now, items, directories, months)
+        mode = folder.receipt_mode
+        return _News(version, last_mtime, last_sequence, mode, linger, path_map, now, items, directories, months)
 
     @staticmethod
     def _is_at_hand(received_after: dt.datetime) -> Any:
@@ -273,7 +285,7 @@ class Index:
                 self._months = news.months
             self._version, self._last_sequence = news.version, news.last_sequence
             self.last_mtime, self._linger = news.last_mtime, news.linger
-            self.path_map = news.path_map
+            self.path_map, self.receipt_mode = news.path_map, news.receipt_mode
             self._evict(news.now)
 
     def apply(self, items: Iterable[Item]) -> None:
@@ -344,6 +356,11 @@ class Index:
         with self._lock:
             self._pins.subtract(ids)
             self._pins += Counter()  # drops what is zero
+
+    def now(self, item: Item) -> Item:
+        """What is known of an entry by now."""
+        with self._lock:
+            return self._items.get(item.id, item)
 
     def find(self, path: str, opened: Collection[str] = ()) -> Item | None:
         """The entry at a place outside the archive; `opened`: ids that the session asking has opened before."""

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -123,9 +124,12 @@ class Reading(File):
         """Answers of which it is not known whether they arrived."""
         return len(self._under_way)
 
-    def outcome(self, *, is_clean: bool) -> receipts.Read:
-        """What arrived. Of a clean close all of it did; what a lost connection had under way is doubtful."""
+    def outcome(self, who: dict[str, Any], *, is_clean: bool) -> receipts.Read:
+        """What arrived. Of a clean close all of it did; what a lost connection had under way is doubtful.
+
+        `who`: the session, as records name it.
+        """
         doubtful = ranges.union((start, end) for _, start, end in self._under_way)
         sure = ranges.union(self._arrived, doubtful) if is_clean else self._arrived
         duration = round((clock.monotonic() - self._began) * 1000)
-        return receipts.Read(self.item, sure, [] if is_clean else doubtful, is_clean, duration, self._given)
+        return receipts.Read(self.item, sure, [] if is_clean else doubtful, is_clean, duration, self._given, who)

@@ -7,7 +7,7 @@ orders on PostgreSQL, one of them is run again by the database's own rule.
 
 import datetime as dt
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,13 +34,14 @@ _BUMP = (
     .values(version=FOLDER.c.version + 1)
     .returning(FOLDER.c.version)
 )
-_ENTRY_ROW = (
-    sa.select(ENTRY, FOLDER.c.receipt_mode)
-    .join(FOLDER, FOLDER.c.id == ENTRY.c.folder_id)
-    .where(ENTRY.c.id == sa.bindparam("entry"))
-    .with_for_update(of=ENTRY)
+_ENTRIES = (
+    sa.select(ENTRY, FOLDER.c.receipt_mode).join(FOLDER, FOLDER.c.id == ENTRY.c.folder_id).with_for_update(of=ENTRY)
 )
+_ENTRY_ROW = _ENTRIES.where(ENTRY.c.id == sa.bindparam("entry"))
+_ENTRY_ROWS = _ENTRIES.where(ENTRY.c.id.in_(sa.bindparam("entries", expanding=True))).order_by(ENTRY.c.id)
 _SET_ENTRY = sa.update(ENTRY).where(ENTRY.c.id == sa.bindparam("entry"))
+_READ_COLUMNS = ("opened_at", "read_ranges", "fully_read_at")
+_SET_READ = _SET_ENTRY.values({name: sa.bindparam(f"new_{name}") for name in _READ_COLUMNS})
 _MISSING = (
     sa.select(ENTRY.c.id)
     .where(
@@ -72,6 +73,7 @@ class Read:
     is_clean: bool  # closed by the client, not by the loss of its connection
     duration_ms: int
     sent: int = 0  # bytes given out; more than `ranges` hold where it is not known what arrived
+    who: dict[str, Any] = field(default_factory=dict)  # the session, as records name it
 
 
 def is_receipt(mode: ReceiptMode, *, area: str, fully_read: bool, out_of_place: bool) -> bool:
@@ -95,25 +97,43 @@ def bump(tx: Transaction, folder_id: str) -> int:
 def change(tx: Transaction, row: Any, values: dict[str, Any]) -> Any:
     """Set these columns of the entry; the row as it is now."""
     tx.execute(_SET_ENTRY, {"entry": row.id, **values})
+    return _with(row, values)
+
+
+def _with(row: Any, values: dict[str, Any]) -> Any:
     return SimpleNamespace(**{**(vars(row) if isinstance(row, SimpleNamespace) else row._mapping), **values})
 
 
-def record_reads(tx: Transaction, folder_id: str, who: dict[str, Any], reads: Iterable[Read]) -> list[Item]:
-    """Record closed and abandoned handles; the entries that became received by it."""
+def record_reads(tx: Transaction, folder_id: str, reads: Iterable[Read]) -> list[Item]:
+    """Record closed and abandoned handles, in this order; the entries that became received by it."""
+    reads = list(reads)
+    found: Any = tx.execute(_ENTRY_ROWS, {"entries": sorted({read.item.id for read in reads})})
+    rows = {row.id: row for row in found}
+    now, facts, changed = database.now(tx), [], {}
+    for read in reads:
+        row = rows[read.item.id]
+        if values := _merged(row, read, now):
+            row = rows[row.id] = changed[row.id] = _with(row, values)
+        facts.append(_read_fact(row, read))
+    if changed:
+        tx.execute(_SET_READ, [_read_values(row) for row in changed.values()])
     received = []
-    for read in sorted(reads, key=lambda read: read.item.id):
-        row = entry_row(tx, read.item.id)
-        now = database.now(tx)
-        values = _merged(row, read, now)
-        if values:
-            row = change(tx, row, values)
-        facts = [_read_fact(row, who, read)]
+    for row in rows.values():
         if is_received_now(row):
-            row, more = receive(tx, row, bump(tx, folder_id), now, "fully read", who)
+            after, more = receive(tx, row, bump(tx, folder_id), now, "fully read", _reader(reads, row.id))
             facts += more
-            received.append(item_of(row))
-        evidence.record_all(tx, facts)
+            received.append(item_of(after))
+    evidence.record_all(tx, facts)
     return received
+
+
+def _reader(reads: Iterable[Read], entry_id: str) -> dict[str, Any]:
+    """The session that read it last."""
+    return [read.who for read in reads if read.item.id == entry_id][-1]
+
+
+def _read_values(row: Any) -> dict[str, Any]:
+    return {"entry": row.id, **{f"new_{name}": getattr(row, name) for name in _READ_COLUMNS}}
 
 
 def _merged(row: Any, read: Read, now: dt.datetime) -> dict[str, Any]:
@@ -129,7 +149,7 @@ def _merged(row: Any, read: Read, now: dt.datetime) -> dict[str, Any]:
     return values
 
 
-def _read_fact(row: Any, who: dict[str, Any], read: Read) -> Fact:
+def _read_fact(row: Any, read: Read) -> Fact:
     longest = sorted(read.ranges, key=lambda pair: pair[0] - pair[1])[:RANGES_IN_A_RECORD]
     facts = {
         "name": row.name,
@@ -143,7 +163,7 @@ def _read_fact(row: Any, who: dict[str, Any], read: Read) -> Fact:
         "fully_read": row.fully_read_at is not None,
         "duration_ms": read.duration_ms,
     }
-    return Fact("entry.read", row.id, row.document_id, {**who, **facts})
+    return Fact("entry.read", row.id, row.document_id, {**read.who, **facts})
 
 
 def is_received_now(row: Any) -> bool:

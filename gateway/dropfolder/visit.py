@@ -17,11 +17,13 @@ import structlog
 from ..domain import names
 from ..errors import Conflict, Denied, NotFound, Refused
 from ..store.database import Database, Transaction
-from . import entries, paths, ranges, receipts, sessions
+from . import entries, paths, ranges, sessions
 from .areas import PRETENDED, Area
 from .content import Content
-from .index import ENTRY, Index, Item, items_where
+from .index import ENTRY, Item, items_where
 from .nodes import File, Listing, Node, Reading, file_node
+from .reads import FolderReads
+from .receipts import Read
 from .sessions import Session
 from .uploads import Upload
 
@@ -36,7 +38,7 @@ class Visit:
     def __init__(
         self,
         db: Database,
-        index: Index,
+        reads: FolderReads,
         session: Session,
         content: Content,
         directories: int,
@@ -46,8 +48,9 @@ class Visit:
         self.session = session
         self.highest_sequence = 0  # of the entries that it was shown
         self._db = db
-        self._index = index
+        self._index = reads.index
         self._content = content
+        self._reads = reads
         self._max_directories = directories
         self._areas = {area.name: area for area in areas}
         self._folder_id = session.login.folder_id
@@ -235,12 +238,20 @@ class Visit:
         if isinstance(file, Upload):
             file.finish()
             return
-        if isinstance(file, Reading):
-            self._record([self._outcome(file)])
-        file.release()
+        if not self.close_at_once(file):
+            assert isinstance(file, Reading)
+            self._write(_nothing, [self._outcome(file)])
+            file.release()
 
-    def _outcome(self, reading: Reading) -> receipts.Read:
-        read = reading.outcome(is_clean=True)
+    def close_at_once(self, file: File) -> bool:
+        """The same without waiting; False when something has to be durable first: then `close` it."""
+        if isinstance(file, Upload) or (isinstance(file, Reading) and not self._reads.gather(self._outcome(file))):
+            return False
+        file.release()
+        return True
+
+    def _outcome(self, reading: Reading) -> Read:
+        read = reading.outcome(self._who, is_clean=True)
         if reading.first is not None:  # going on where a lost connection ended shows that everything before had arrived
             proven = ranges.resumed(self._index.doubtful(read.item.id), reading.first)
             read = replace(read, ranges=ranges.union(read.ranges, proven))
@@ -250,17 +261,11 @@ class Visit:
         """The connection went with these files open: reads of entries are recorded, what was written is no file."""
         for file in files:
             file.release()
-        reads = [file.outcome(is_clean=False) for file in files if isinstance(file, Reading)]
+        reads = [file.outcome(self._who, is_clean=False) for file in files if isinstance(file, Reading)]
         for read in reads:
             self._index.doubt(read.item.id, read.doubtful)
         if reads:
-            self._record(reads)
-
-    def _record(self, reads: Sequence[receipts.Read]) -> None:
-        received = self._write(lambda tx: receipts.record_reads(tx, self._folder_id, self._who, reads))
-        self._index.apply(received)
-        for item in received:
-            log.info("entry.received", entry=item.id, folder=self._folder_id, sequence=item.sequence)
+            self._write(_nothing, reads)
 
     def remove(self, path: str) -> None:
         """Take a file out of the inbox, for good. It stays in the archive."""
@@ -335,5 +340,9 @@ class Visit:
             return False
         return True
 
-    def _write(self, step: Callable[[Transaction], T]) -> T:
-        return self._db.write(step)
+    def _write(self, step: Callable[[Transaction], T], reads: Sequence[Read] = ()) -> T:
+        return self._reads.write(step, reads)
+
+
+def _nothing(_: Transaction) -> None:
+    """The step of a write that only records reads."""

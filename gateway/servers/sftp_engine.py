@@ -235,6 +235,8 @@ class Engine:
             # Kept or refused, it is over.
             return Call(request_id, handle.finish, lambda _: self._closed(request_id, key), lambda: self._forget(key))
         if isinstance(handle, File):
+            if self._visit.close_at_once(handle):
+                return self._closed(request_id, key)
             return Call(request_id, lambda: self._visit.close(handle), lambda _: self._closed(request_id, key))
         if self._visit.has_seen_news:
             return Call(request_id, self._visit.record_shown, lambda _: self._closed(request_id, key))

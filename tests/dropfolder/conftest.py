@@ -2,12 +2,12 @@
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from gateway import clock
-from gateway.store import database
+from gateway.store import database as module
 from gateway.store.blobs import LocalBlobs
 from gateway.store.database import Database
 from tests.dropfolder.world import World
@@ -41,8 +41,16 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Time:
     now: Callable[[], dt.datetime] = time_.now
     monkeypatch.setattr(clock, "now", now)
     monkeypatch.setattr(clock, "monotonic", time_.monotonic)
-    monkeypatch.setattr(database, "now", lambda _tx: time_.now())  # PostgreSQL's own clock cannot be turned
+    monkeypatch.setattr(module, "now", lambda _tx: time_.now())  # PostgreSQL's own clock cannot be turned
     return time_
+
+
+@pytest.fixture
+def database(database: Database) -> Iterator[Database]:
+    """What the test's gateways gathered is recorded while it is open."""
+    yield database
+    while World.open:
+        World.open.pop().close()
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import datetime as dt
 import itertools
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -22,14 +23,17 @@ from gateway.dropfolder.folders import DropFolders
 from gateway.dropfolder.sessions import Login, Session
 from gateway.dropfolder.visit import Visit
 from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database
+from gateway.store.database import Database, Transaction
 
+T = TypeVar("T")
 PARIS = ZoneInfo("Europe/Paris")
 FINGERPRINT = "SHA256:" + "x" * 43
 
 
 class World:
-    """One client, one folder."""
+    """One client, one folder. What is asked of the database is asked when everything that was read is recorded."""
+
+    open: ClassVar[list["World"]] = []  # their threads end before the database is closed
 
     def __init__(
         self, db: Database, blobs: LocalBlobs, *, user: str = "acme", formats: tuple[str, ...] = ("pdf",),
@@ -39,6 +43,8 @@ class World:
         self.db = db
         self.blobs = blobs
         self.folders = DropFolders(db, blobs, FolderSettings(**settings))
+        self.gateways = [self.folders]
+        self.open.append(self)
         self._numbers = itertools.count(1)
         now = clock.now()
         self.client = Client(name=user, created_at=now)
@@ -96,8 +102,23 @@ class World:
             visit.begin()
         return visit
 
+    def another_gateway(self) -> DropFolders:
+        """On the same database; sessions go there from now on."""
+        self.folders = DropFolders(self.db, self.blobs, self.folders._settings)
+        self.gateways.append(self.folders)
+        return self.folders
+
+    def close(self) -> None:
+        for folders in self.gateways:
+            folders.close()
+
+    def ask(self, step: Callable[[Transaction], T]) -> T:
+        for folders in self.gateways:
+            folders.record_reads()
+        return self.db.read(step)
+
     def entries(self) -> list[Entry]:
-        return list(self.db.read(lambda tx: tx.exec(select(Entry).order_by(Entry.sequence)).all()))  # type: ignore[arg-type]
+        return list(self.ask(lambda tx: tx.exec(select(Entry).order_by(Entry.sequence)).all()))  # type: ignore[arg-type]
 
     def entry(self, name: str = "") -> Entry:
         """The entry of that name; without one, the only entry."""
@@ -105,20 +126,20 @@ class World:
         return found
 
     def delivery(self, delivery_id: str) -> Delivery:
-        return self.db.read(lambda tx: tx.exec(select(Delivery).where(Delivery.id == delivery_id)).one())
+        return self.ask(lambda tx: tx.exec(select(Delivery).where(Delivery.id == delivery_id)).one())
 
     def events(self, prefix: str = "") -> list[str]:
         """The recorded events, oldest first."""
-        records = self.db.read(lambda tx: tx.exec(select(Record).order_by(Record.id)).all())
+        records = self.ask(lambda tx: tx.exec(select(Record).order_by(Record.id)).all())
         return [record.event for record in records if record.event.startswith(prefix)]
 
     def bodies(self, event: str) -> list[Any]:
         """The records of an event, oldest first."""
-        records = self.db.read(lambda tx: tx.exec(select(Record).order_by(Record.id)).all())
+        records = self.ask(lambda tx: tx.exec(select(Record).order_by(Record.id)).all())
         return [json.loads(record.body) for record in records if record.event == event]
 
     def sessions(self) -> list[FolderSession]:
-        return list(self.db.read(lambda tx: tx.exec(select(FolderSession)).all()))
+        return list(self.ask(lambda tx: tx.exec(select(FolderSession)).all()))
 
 
 def names(visit: Visit, path: str = "/inbox") -> list[str]:

@@ -17,5 +17,7 @@ def world(tmp_path: Path, blobs: LocalBlobs) -> Iterator[World]:
     url = sqlite_url(tmp_path / "gateway.db")
     migrations.upgrade(url)
     opened = Database.open(url)
-    yield World(opened, blobs)
+    made = World(opened, blobs)
+    yield made
+    made.close()
     opened.close()

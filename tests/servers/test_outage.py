@@ -70,8 +70,10 @@ def test_a_thousand_sessions_outlive_the_database(
             for raws, file in zip(channels, files, strict=True):
                 answer = await raws[0].ask(Type.READ, file, u64(0), u32(len(CONTENT)))
                 assert answer[9:] == CONTENT
-                answer = await raws[0].ask(Type.CLOSE, file)
-                assert status(answer) == Status.FAILURE and b"try again" in answer
+            answer = await channels[0][0].ask(Type.REMOVE, s(f"/inbox/{name}"))
+            assert status(answer) == Status.FAILURE and b"try again" in answer
+            answers = [await raws[0].ask(Type.CLOSE, file) for raws, file in zip(channels, files, strict=True)]
+            assert all(status(answer) == Status.FAILURE and b"try again" in answer for answer in answers)
             with pytest.raises(REFUSED):
                 async with listener.connect():
                     pass
@@ -88,4 +90,5 @@ def test_a_thousand_sessions_outlive_the_database(
         assert world.entry().fully_read_at is not None and world.entry().received_at is not None
 
     asyncio.run(main())
+    world.close()
     db.close()

@@ -59,6 +59,7 @@ class Station:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
+        self.world.close()
         self.db.close()
 
 

@@ -1,0 +1,233 @@
+"""Reads that can be no receipt are recorded together, a moment later, and before anything that depends on them."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.domain.folders import ReceiptMode
+from gateway.domain.states import DeliveryState
+from gateway.dropfolder import reads
+from gateway.dropfolder.nodes import File
+from gateway.dropfolder.visit import Visit
+from gateway.errors import NotFound, Unavailable
+from gateway.store.blobs import LocalBlobs
+from gateway.store.database import Database, Transaction
+from tests.dropfolder.conftest import Time
+from tests.dropfolder.world import World
+
+CONTENT = b"an invoice"
+
+
+@pytest.fixture(autouse=True)
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is gathered stays so for longer than a test lasts."""
+    monkeypatch.setattr(reads, "GATHER_SECONDS", 60.0)
+
+
+def published(world: World, at: Time, *contents: bytes) -> list[str]:
+    world.publish(*contents)
+    at.pass_(2)
+    return [entry.name for entry in world.entries()]
+
+
+def opened(visit: Visit, name: str) -> File:
+    file = visit.ask(visit.open, f"/inbox/{name}")
+    assert file.read(0, 10**6)
+    return file
+
+
+def recorded(world: World) -> int:
+    """How many reads are in the database now."""
+    rows = world.db.read(lambda tx: tx.connection().exec_driver_sql("SELECT event FROM evidence_record").all())
+    return sum(row[0] == "entry.read" for row in rows)
+
+
+def test_many_closes_are_one_transaction(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each of them is a record of its own."""
+    names = published(world, at, *(CONTENT + bytes([i]) for i in range(30)))
+    visit = world.visit()
+    files = [opened(visit, name) for name in names]
+    writes = counted(world.db, monkeypatch)
+    assert all(visit.close_at_once(file) for file in files)
+    assert (len(writes), recorded(world)) == (0, 0)
+    world.folders.record_reads()
+    assert (len(writes), recorded(world)) == (1, 30)
+    assert all(entry.fully_read_at for entry in world.entries())
+
+
+def counted(db: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    writes: list[Any] = []
+    write = db.write
+
+    def counting(step: Callable[[Transaction], Any]) -> Any:
+        writes.append(step)
+        return write(step)
+
+    monkeypatch.setattr(db, "write", counting)
+    return writes
+
+
+def test_a_moment_later_is_soon(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to ask for it."""
+    monkeypatch.setattr(reads, "GATHER_SECONDS", 0.05)
+    (name,) = published(world, at, CONTENT)
+    visit = world.visit()
+    assert visit.close_at_once(opened(visit, name))
+    deadline = time.monotonic() + 10
+    while not recorded(world) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert recorded(world) == 1
+
+
+@pytest.mark.parametrize("mode", ReceiptMode)
+def test_what_may_be_a_receipt_waits_for_the_commit(
+    database: Database, blobs: LocalBlobs, at: Time, mode: ReceiptMode
+) -> None:
+    """Its CLOSE is answered when it is durable: the client may not get the file a second time."""
+    world = World(database, blobs, mode=mode)
+    (name,) = published(world, at, CONTENT)
+    visit = world.visit()
+    file = opened(visit, name)
+    is_at_once = visit.close_at_once(file)
+    assert is_at_once is (mode is not ReceiptMode.FULL_READ)
+    if not is_at_once:
+        visit.close(file)
+        assert recorded(world) == 1
+        assert world.entry().received_at is not None
+
+
+def test_a_file_read_out_of_place_is_received_before_its_close_is_answered(world: World, at: Time) -> None:
+    """Renamed first and read then: in mode `delete` the read is all that the receipt lacked."""
+    (name,) = published(world, at, CONTENT)
+    visit = world.visit()
+    file = opened(visit, name)
+    visit.rename(f"/inbox/{name}", "/inbox/work.pdf")
+    assert not visit.close_at_once(file)
+    visit.close(file)
+    assert world.entry().received_at is not None
+
+
+DEEDS: list[Callable[[Visit, str], None]] = [
+    lambda visit, name: visit.remove(f"/inbox/{name}"),
+    lambda visit, name: visit.rename(f"/inbox/{name}", "/inbox/work.pdf"),
+]
+
+
+@pytest.mark.parametrize("deed", DEEDS, ids=["remove", "rename"])
+@pytest.mark.parametrize("is_same", [True, False], ids=["same session", "another session"])
+def test_what_a_client_does_next_finds_its_read(
+    world: World, at: Time, deed: Callable[[Visit, str], None], is_same: bool
+) -> None:
+    """One transaction records the read and what was done: the receipt is there, and no alert."""
+    (name,) = published(world, at, CONTENT)
+    visit = world.visit()
+    other = visit if is_same else world.visit()
+    assert visit.close_at_once(opened(visit, name))
+    deed(other, name)
+    assert world.entry().received_at is not None
+    assert "entry.removed_unread" not in world.events()
+    events = [event for event in world.events("entry.") if event in ("entry.read", "entry.received")]
+    assert events == ["entry.read", "entry.received"]
+
+
+def test_the_end_of_a_session_comes_after_its_reads(world: World, at: Time) -> None:
+    """The ledger tells a stay in its order."""
+    (name,) = published(world, at, CONTENT)
+    visit = world.visit()
+    assert visit.close_at_once(opened(visit, name))
+    visit.end()
+    assert [event for event in world.events() if event in ("entry.read", "session.ended")] == [
+        "entry.read",
+        "session.ended",
+    ]
+
+
+def test_what_cannot_be_done_loses_no_read(world: World, at: Time) -> None:
+    """The transaction that failed took the reads along; they wait again."""
+    one, two = published(world, at, CONTENT, CONTENT + b"2")
+    visit, other = world.visit(), world.visit()
+    visit.ask(visit.stat, f"/inbox/{two}")
+    assert visit.close_at_once(opened(visit, one))
+    moved = f"UPDATE folder_entry SET path = '/elsewhere' WHERE name = '{two}'"  # by another gateway
+    world.db.write(lambda tx: tx.connection().exec_driver_sql(moved))
+    with pytest.raises(NotFound):
+        other.remove(f"/inbox/{two}")
+    assert recorded(world) == 0
+    world.folders.record_reads()
+    assert recorded(world) == 1
+
+
+def test_while_the_database_is_away_nothing_is_gathered(
+    world: World, at: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits goes on waiting; the next CLOSE is told to try again, and is gathered once the database is back."""
+    names = published(world, at, *(CONTENT + bytes([i]) for i in range(3)))
+    visit = world.visit()
+    first, second, third = (opened(visit, name) for name in names)
+    assert visit.close_at_once(first)
+
+    def away(step: Any) -> Any:
+        raise Unavailable("the database does not answer; try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.db, "write", away)
+        with pytest.raises(Unavailable):
+            world.folders.record_reads()
+        assert not visit.close_at_once(second)
+        with pytest.raises(Unavailable):
+            visit.close(second)
+    visit.close(second)
+    assert recorded(world) == 2
+    assert visit.close_at_once(third)
+
+
+def test_more_than_a_thousand_do_not_wait(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client can make grow has an end."""
+    monkeypatch.setattr(reads, "MOST_WAITING", 2)
+    (name,) = published(world, at, CONTENT)
+    visit = world.visit()
+    files = [opened(visit, name) for _ in range(3)]
+    assert [visit.close_at_once(file) for file in files] == [True, True, False]
+    visit.close(files[2])
+    assert recorded(world) == 3
+
+
+def test_closing_records_everything(world: World, at: Time) -> None:
+    """A daemon that ends leaves nothing behind, and what closes late is recorded at once."""
+    one, two = published(world, at, CONTENT, CONTENT + b"2")
+    visit = world.visit()
+    assert visit.close_at_once(opened(visit, one))
+    world.folders.close()
+    assert recorded(world) == 1
+    assert not visit.close_at_once(opened(visit, two))
+
+
+def test_sessions_at_once_lose_nothing(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads are gathered, taken along and put back by several threads."""
+    monkeypatch.setattr(reads, "GATHER_SECONDS", 0.01)
+    names = published(world, at, *(CONTENT + bytes([i]) for i in range(40)))
+
+    def pull(mine: list[str]) -> None:
+        visit = world.visit()
+        for number, name in enumerate(mine):
+            file = opened(visit, name)
+            if not visit.close_at_once(file):
+                visit.close(file)
+            if number % 2:
+                visit.remove(f"/inbox/{name}")
+        visit.end()
+
+    threads = [threading.Thread(target=pull, args=(names[number::4],)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    entries = world.entries()
+    assert all(entry.fully_read_at for entry in entries)
+    assert [entry.received_at is not None for entry in entries] == [entry.removed_at is not None for entry in entries]
+    assert recorded(world) == 40
+    received = [world.delivery(entry.delivery_id).state for entry in entries if entry.received_at]
+    assert set(received) == {DeliveryState.RECEIVED} and len(received) == 20
