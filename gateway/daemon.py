@@ -26,6 +26,7 @@ from .delivery.publish import Publisher
 from .dropfolder.folders import DropFolders
 from .dropfolder.intake import Accounts
 from .dropfolder.manifests import ManifestMaker
+from .dropfolder.monthly import MonthCloser
 from .errors import ConfigError, Conflict
 from .intake import process as intake_process
 from .intake.accounts import AccountSpools
@@ -226,17 +227,20 @@ class _Daemon:
         self._publisher = Publisher(db, blobs, settings.issuer.zone, settings.delivery.publish_batch)
         uploads = settings.store.directory / "intake"
         accounts = Accounts(uploads, settings.intake, core.intake.require_space, self._wake_accounts)
-        self._folders = DropFolders(db, blobs, settings.folder, core.intake.require_space, accounts)
+        zone = settings.issuer.zone
+        self._folders = DropFolders(db, blobs, settings.folder, core.intake.require_space, accounts, zone)
         self._mail = _mail_worker(core)
         poll = settings.delivery.poll_seconds
         self._sealer = Sealer(settings.seal, db, blobs, core.sealers, work, core.wakes.all)
         issuer = settings.issuer
-        manifests = ManifestMaker(db, blobs, issuer.zone, issuer.name, core.sealers, work)
+        manifests = ManifestMaker(db, blobs, zone, issuer.name, core.sealers, work)
+        months = MonthCloser(db, blobs, zone)
         self._clock = clock.Steps()
         self._workers = [
             Worker("sealing", self._seal, poll),
             Worker("publishing", lambda: work.run(self._publisher.turn), poll),
             Worker("manifests", manifests.turn, _SWEEP_SECONDS),
+            Worker("months", lambda: work.run(months.turn), _SWEEP_SECONDS),
             Worker("sweeping", self._sweep, _SWEEP_SECONDS),
             Worker("disk", self._look_at_the_disk, _DISK_SECONDS),
             Worker("clock", self._look_at_the_clock, _CLOCK_SECONDS),

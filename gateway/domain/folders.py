@@ -254,3 +254,17 @@ class FolderManifest(SQLModel, table=True):
     signature_size: int = Field(sa_type=sa.BigInteger)
     mtime: int = Field(sa_type=sa.BigInteger, description="Unix seconds; rises from one to the next")
     made_at: dt.datetime = Field(sa_type=UTCDateTime)
+
+
+class FolderMonth(SQLModel, table=True):
+    """The list of a folder's numbers of a month that is over. It never changes."""
+
+    __tablename__ = "folder_month"
+    folder_id: str = Field(primary_key=True, foreign_key="folder.id")
+    month: str = Field(primary_key=True, max_length=7, description="YYYY-MM in the issuer's zone")
+    first_sequence: int = Field(sa_type=sa.BigInteger, description="The previous month's last, plus one")
+    last_sequence: int = Field(sa_type=sa.BigInteger, description="Below the first: an empty month")
+    sha256: str = Field(max_length=64)
+    size: int = Field(sa_type=sa.BigInteger)
+    mtime: int = Field(sa_type=sa.BigInteger, description="Unix seconds of its newest number")
+    made_at: dt.datetime = Field(sa_type=UTCDateTime)

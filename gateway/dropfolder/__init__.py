@@ -12,6 +12,7 @@ visit.py     Visit: one session's view of its folder, every call that a protocol
 mapped.py    the same under the paths of the server before
 areas.py     the seam for top-level folders whose files are no entries; a Visit hands their paths over
 manifests.py what proves that nothing is missing: one signed list a day; manifest_area.py shows it
+monthly.py   the same numbers as CSV, one file a month (monthly_csv.py), for programs that compare
 sandbox.py   `sandbox/`: the client's own test area, where it writes
 intake.py    `intake/`: where an account of the billing system uploads, and all that it sees
 uploads.py   a file that is being written: whole and closed, or discarded

@@ -1,4 +1,5 @@
-"""The bytes of entries: opened only when they are whole and have the digest under which they were published.
+"""The bytes of entries, and of the lists beside them: opened only when they are whole and have the digest
+that they were kept under.
 
 A file's digest is taken when it is first opened, and again when it has changed on disk since; so what lies damaged in
 the store is refused, with an alert, and never served for the original.
@@ -15,6 +16,7 @@ from .index import Item
 
 log = structlog.get_logger(__name__)
 MAX_KNOWN = 100_000
+NOT_NOW = "these bytes cannot be read at the moment; try again"
 AT_ONCE = 256 * 1024  # bytes whose digest takes no longer than the loop may be held
 
 
@@ -31,31 +33,43 @@ class Content:
 
     def open(self, item: Item) -> int:
         """A file descriptor, the caller's to close; Unavailable when the bytes are missing or damaged."""
+        return self.open_blob(item.sha256, "entry", entry=item.id)
+
+    def open_blob(self, sha256: str, kind: str, **facts: str) -> int:
+        """The same for any bytes of the store; `kind` and `facts` say in the alert what they are."""
         try:
-            fd = self._blobs.open(item.sha256)
+            fd = self._blobs.open(sha256)
         except NotFound:
-            log.error("entry.blob_missing", entry=item.id, sha256=item.sha256)
-            raise Unavailable("these bytes cannot be read at the moment; try again") from None
+            _alert(f"{kind}.blob_missing", sha256=sha256, **facts)
+            raise Unavailable(NOT_NOW) from None
+        except Unavailable as error:
+            if error.code == "blob_changed":
+                _alert(f"{kind}.blob_damaged", sha256=sha256, **facts)
+            raise
         try:
-            is_good = self._is_good(fd, item)
+            is_good = self._is_good(fd, sha256)
         except BaseException:
             os.close(fd)
             raise
         if not is_good:
             os.close(fd)
-            log.error("entry.blob_damaged", entry=item.id, sha256=item.sha256)
-            raise Unavailable("these bytes cannot be read at the moment; try again")
+            _alert(f"{kind}.blob_damaged", sha256=sha256, **facts)
+            raise Unavailable(NOT_NOW)
         return fd
 
-    def _is_good(self, fd: int, item: Item) -> bool:
+    def _is_good(self, fd: int, sha256: str) -> bool:
         changed = os.fstat(fd).st_ctime_ns
-        if self._known.get(item.sha256) == changed:
+        if self._known.get(sha256) == changed:
             return True
         with open(fd, "rb", closefd=False) as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != item.sha256:
-                self._known.pop(item.sha256, None)
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                self._known.pop(sha256, None)
                 return False
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
-        self._known[item.sha256] = changed
+        self._known[sha256] = changed
         return True
+
+
+def _alert(event: str, **facts: str) -> None:
+    log.error(event, **facts)

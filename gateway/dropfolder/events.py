@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..domain.folders import EventKind
+from ..domain.states import Kind
 from ..domain.tables import metadata
 from ..store.database import Transaction
 from .index import ENTRY, EVENT, FOLDER
@@ -28,14 +29,22 @@ class Event:
     entry: str
     delivery: str
     document: str
+    kind: Kind
     number: str
     name: str
+    month: str  # YYYY-MM, of its place in the archive
     format: str
     sha256: str
     size: int  # bytes
+    mtime: int  # of the entry, Unix seconds
+    newest: int  # number of the entry's newest publication
     listed: bool
     received_at: dt.datetime | None
     withdrawn_at: dt.datetime | None
+
+    def is_listed_before(self, last_mtime: int) -> bool:
+        """Whether a listing may show it at that `last_mtime` of the folder (index.py); later ones then do too."""
+        return self.event is EventKind.WITHDRAWN or self.newest > self.sequence or self.mtime < last_mtime
 
 
 _QUERY = (
@@ -46,11 +55,15 @@ _QUERY = (
         EVENT.c.entry_id.label("entry"),
         ENTRY.c.delivery_id.label("delivery"),
         ENTRY.c.document_id.label("document"),
+        DOCUMENT.c.kind,
         DOCUMENT.c.number,
         ENTRY.c.name,
+        ENTRY.c.month,
         ENTRY.c.format,
         ENTRY.c.sha256,
         ENTRY.c.size,
+        ENTRY.c.mtime,
+        ENTRY.c.sequence.label("newest"),
         ENTRY.c.listed,
         ENTRY.c.received_at,
         ENTRY.c.withdrawn_at,

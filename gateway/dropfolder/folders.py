@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 from weakref import WeakValueDictionary
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -21,6 +22,7 @@ from .index import Index, Item
 from .intake import Accounts, AccountVisit, IntakeArea
 from .manifest_area import ManifestArea
 from .mapped import MappedVisit
+from .monthly import OpenMonths
 from .reads import FolderReads, Recorder
 from .sandbox import Sandbox, Sandboxes
 from .sessions import Login, Session
@@ -30,6 +32,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 FORGET_SECONDS = 3600.0  # a folder that nobody came to for this long is dropped from memory
 MOST_REMEMBERED = 100_000
+PARIS = ZoneInfo("Europe/Paris")  # where the settings name no other
 
 
 class DropFolders:
@@ -42,16 +45,17 @@ class DropFolders:
         settings: FolderSettings,
         require_space: Callable[[], None] = lambda: None,
         accounts: Accounts | None = None,
+        zone: ZoneInfo = PARIS,
     ) -> None:
         """`require_space` raises Unavailable while the disk is below its floor: then nothing can be written.
 
-        `accounts`: the intake of the issuer's own; None: they see an empty home.
+        `accounts`: the intake of the issuer's own; None: they see an empty home. `zone`: of the issuer's months.
         """
         self._accounts = accounts
         self._db = db
         self._settings = settings
-        self._blobs = blobs
         self._content = Content(blobs)
+        self._open_months = OpenMonths(db, blobs, zone)
         self._sandboxes = Sandboxes(db, blobs, settings, require_space)
         self._passwords = Passwords()
         self._seen_keys: set[tuple[str, str, str]] = set()  # recorded before: an ERP may log in for each file
@@ -132,7 +136,7 @@ class DropFolders:
         if session.login.is_intake:
             areas = (IntakeArea(self._accounts, folder_id),) if self._accounts is not None else ()
             return AccountVisit(self._db, reads, session, self._content, 0, areas)
-        manifests = ManifestArea(self._db, self._blobs, folder_id, lambda _: None)
+        manifests = ManifestArea(self._db, self._content, self._open_months, folder_id)
         sandbox = Sandbox(self._sandboxes, folder_id, session.login.client_id)
         own = (manifests, sandbox)
         return MappedVisit(self._db, reads, session, self._content, self._settings.directories, own)
