@@ -462,3 +462,21 @@ def test_an_open_session_has_its_row_and_a_closed_one_has_ended(ftps: Listener) 
         assert (row.protocol, row.ended_at, row.key_id) == ("ftps", None, None)
         assert row.password_id is not None and row.algorithms.startswith("TLSv1.3")
     assert eventually(lambda: ftps.world.sessions()[0].ended_at is not None)
+
+
+def test_the_month_s_list_is_as_long_as_listing_and_size_say(ftps: Listener) -> None:
+    """A client compares SIZE with what it got; meanwhile more is published. It has no digest while it grows."""
+    ftps.publish(b"one", b"two")
+    with ftps.session() as client:
+        ((name, facts),) = [one for one in client.mlsd("/manifest") if one[0].endswith(".csv")]
+        path = f"/manifest/{name}"
+        assert client.size(path) == int(facts["size"])
+        ftps.publish(b"three")
+        content = get(client, path)
+        assert len(content) == int(facts["size"]) and content.count(b"\r\n") == 3
+        assert client.sendcmd(f"MDTM {path}").startswith("213 ")
+        assert client.size(path) == len(get(client, path)) > len(content)
+        assert get(client, path, rest=len(content)).count(b"\r\n") == 1
+        for command in (f"HASH {path}", f"DELE {path}"):
+            with pytest.raises(ftplib.error_perm):
+                client.sendcmd(command)

@@ -479,3 +479,26 @@ def test_a_close_counts_only_when_every_byte_was_taken(world: World, tmp_path: P
 
     asyncio.run(main())
     assert world.entry().fully_read_at is None
+
+
+def test_the_month_s_list_is_as_long_as_listing_stat_and_handle_say(world: World, tmp_path: Path) -> None:
+    """A client compares the length of what it got; meanwhile more is published."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener, listener.sftp() as sftp:
+            await asyncio.to_thread(listener.publish, b"one", b"two")
+            (shown,) = [one for one in await sftp.readdir("/manifest") if str(one.filename).endswith(".csv")]
+            path = f"/manifest/{shown.filename!s}"
+            assert (await sftp.stat(path)).size == shown.attrs.size
+            async with sftp.open(path, "rb") as file:
+                await asyncio.to_thread(listener.publish, b"three")
+                content = bytes(await file.read())
+                assert len(content) == (await file.stat()).size == shown.attrs.size
+            assert content.splitlines()[0].startswith(b"sequence,event,at,") and content.count(b"\r\n") == 3
+            await sftp.stat(path)
+            async with sftp.open(path, "rb") as file:
+                assert bytes(await file.read()).count(b"\r\n") == 4
+            with pytest.raises(asyncssh.SFTPPermissionDenied):
+                await sftp.remove(path)
+
+    asyncio.run(main())
