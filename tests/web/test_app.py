@@ -70,6 +70,7 @@ def _filled(text: Any, world: World) -> Any:
         "key_id": party.key,
         "password_id": party.password,
         "permit_id": "lgp_" + "0" * 26,
+        "day": "2026-11-24",
         "token_id": world.token_ids["viewer"],
     }
     if isinstance(text, dict):
@@ -127,7 +128,7 @@ def test_what_is_another_clients_is_answered_as_what_does_not_exist(gateway: Wor
         foreign = gateway.ask(method, _filled(path, gateway), "foreign", **request)
         kinds = {"document": "doc", "delivery": "dlv", "client": "cli", "company": "com", "contract": "con",
                  "subscription": "sub", "mailbox": "mbx", "key": "key", "password": "fpw", "folder": "fld"}  # fmt: skip
-        nobody = {f"{kind}_id": f"{prefix}_{'0' * 26}" for kind, prefix in kinds.items()}
+        nobody = {"day": "2026-11-24"} | {f"{kind}_id": f"{prefix}_{'0' * 26}" for kind, prefix in kinds.items()}
         unknown = gateway.ask(method, path.format(**nobody), "foreign", **request)
         assert foreign.status_code == 404, (method, path, foreign.text)
         assert _bare(foreign.json()) == _bare(unknown.json()), (method, path)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...access import Actor, Permission
 from ...domain.folders import EventKind, Folder
+from ...domain.states import Kind
 from ...dropfolder import events
 from ...errors import NotFound, Refused
 from ...parties.sshkeys import folder_of
@@ -47,6 +48,7 @@ class EventShown(BaseModel):
     entry: str
     delivery: str
     document: str
+    kind: Kind
     number: str
     name: str
     format: str
@@ -70,7 +72,7 @@ async def entries(call: Reading, wanted: Annotated[EventsWanted, Query()]) -> Re
     """What was published, published again and withdrawn, by number."""
 
     def step(tx: Transaction) -> dict[str, Any]:
-        folder = _folder(tx, call.actor, wanted.folder)
+        folder = folder_for(tx, call.actor, wanted.folder)
         found = events.after(tx, folder.id, wanted.after, wanted.limit)
         items = [EventShown.model_validate(one).model_dump(mode="json") for one in found]
         return {"folder": folder.id, "items": items, "last_sequence": events.last(tx, folder.id)}
@@ -78,7 +80,7 @@ async def entries(call: Reading, wanted: Annotated[EventsWanted, Query()]) -> Re
     return await call.answer(step)
 
 
-def _folder(tx: Transaction, actor: Actor, folder_id: str | None) -> Folder:
+def folder_for(tx: Transaction, actor: Actor, folder_id: str | None) -> Folder:
     """A folder that exists for the actor; NotFound, and Refused where an operator names none."""
     if actor.client_id is not None:
         return folder_of(tx, actor.client_id, folder_id)
