@@ -475,6 +475,7 @@ def test_the_month_s_list_is_as_long_as_listing_and_size_say(ftps: Listener) -> 
         content = get(client, path)
         assert len(content) == int(facts["size"]) and content.count(b"\r\n") == 3
         assert client.sendcmd(f"MDTM {path}").startswith("213 ")
+        assert eventually(lambda: client.size(path) != len(content))
         assert client.size(path) == len(get(client, path)) > len(content)
         assert get(client, path, rest=len(content)).count(b"\r\n") == 1
         for command in (f"HASH {path}", f"DELE {path}"):

@@ -496,7 +496,8 @@ def test_the_month_s_list_is_as_long_as_listing_stat_and_handle_say(world: World
                 content: Any = await file.read()
                 assert len(content) == (await file.stat()).size == shown.attrs.size
             assert content.splitlines()[0].startswith(b"sequence,event,at,") and content.count(b"\r\n") == 3
-            await sftp.stat(path)
+            while (await sftp.stat(path)).size == shown.attrs.size:
+                await asyncio.sleep(0.05)  # the folder is looked at once a second
             async with sftp.open(path, "rb") as file:
                 longer: Any = await file.read()
                 assert longer.count(b"\r\n") == 4
