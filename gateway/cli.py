@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .commands import host_keys, moving, parties, passwords, permits, queue, show, tokens
+from .commands import host_keys, manifests, moving, parties, passwords, permits, queue, show, tokens
 from .commands import submit as submitting
 from .commands.options import AsJson, Limit, call, config_path, refuse_root, settings
 from .commands.reach import Api, named
@@ -41,6 +41,7 @@ app.add_typer(parties.subscriptions, name="subscription")
 app.add_typer(parties.delivery_settings, name="settings")
 app.add_typer(moving.app, name="import")
 app.add_typer(host_keys.app, name="host-keys")
+app.add_typer(manifests.app, name="manifest")
 
 
 def _version(wanted: bool) -> None:

@@ -50,6 +50,11 @@ class Api:
         wanted = {name: value for name, value in query.items() if value is not None}
         return await self._ask("GET", path, params=wanted)
 
+    async def content(self, path: str, **query: Any) -> bytes:
+        """The bytes of a file."""
+        wanted = {name: value for name, value in query.items() if value is not None}
+        return (await self._answer("GET", path, params=wanted)).content
+
     async def every(self, path: str, limit: int | None = None, **query: Any) -> list[Any]:
         """A list over its pages, up to `limit` items; None: all."""
         items: list[Any] = []
@@ -81,21 +86,25 @@ class Api:
         return await self._ask("DELETE", path)
 
     async def _ask(self, method: str, path: str, **request: Any) -> Any:
+        answer = await self._answer(method, path, **request)
+        return answer.json() if _is_json(answer) else None
+
+    async def _answer(self, method: str, path: str, **request: Any) -> "httpx.Response":
         import httpx
 
         try:
-            return _json(await self._client.request(method, path, **request))
+            answer = await self._client.request(method, path, **request)
         except httpx.TransportError as error:
             raise Unavailable(
                 f"the gateway does not answer ({str(error) or type(error).__name__}); is it stopping?"
             ) from error
+        if answer.status_code >= 400:
+            raise ApiError(answer.status_code, answer.json() if _is_json(answer) else {"detail": answer.text[:200]})
+        return answer
 
 
-def _json(answer: "httpx.Response") -> Any:
-    is_json = "json" in answer.headers.get("content-type", "")
-    if answer.status_code >= 400:
-        raise ApiError(answer.status_code, answer.json() if is_json else {"detail": answer.text[:200]})
-    return answer.json() if is_json else None
+def _is_json(answer: "httpx.Response") -> bool:
+    return "json" in answer.headers.get("content-type", "")
 
 
 def run(settings: "Settings", act: Callable[[Api], Awaitable[T]]) -> T:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:  # what they import takes longer than what a command shows
+    from ..dossier.manifest_chain import Proof
     from .findings import Finding
     from .submit import Result
 
@@ -138,6 +139,28 @@ def findings(found: "Sequence[Finding]", wants_json: bool) -> None:
     errors = sum(one.is_error for one in found)
     counted = f"{_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}"
     out.print(counted if found else "[green]nothing is wrong[/]")
+
+
+def proof(of_manifests: "Proof", wants_json: bool) -> None:
+    """Whether the manifests prove that nothing is missing: a sentence for each thing found, then the verdict."""
+    if wants_json:
+        as_json({"holds": of_manifests.holds, **asdict(of_manifests)})
+        return
+    out = console()
+    for one in of_manifests.findings:
+        level = "[red]wrong[/]" if one.is_wrong else "note"
+        out.print(f"{level} [bold]{_plain(one.file)}[/] {_plain(one.text)}", soft_wrap=True)
+    for run in of_manifests.runs:
+        held = f"numbers {run.first} to {run.last}" if run.last >= run.first else "no number"
+        text = f"folder {run.folder} of {run.issuer}: {_count(run.manifests, 'manifest')}, "
+        out.print(_plain(f"{text}{run.first_day} to {run.last_day}, {held}"), soft_wrap=True)
+    if of_manifests.documents:
+        out.print(f"{_count(of_manifests.documents, 'document')} on disk as published")
+    wrong = sum(one.is_wrong for one in of_manifests.findings)
+    if of_manifests.holds:
+        out.print("[green]nothing is missing[/]")
+    else:
+        out.print(f"[red]not proven: {_count(wrong, 'thing')} wrong[/]" if wrong else "[red]no manifest there[/]")
 
 
 def lives(told: Sequence[Mapping[str, Any]], wants_json: bool) -> None:

@@ -25,6 +25,7 @@ from ..errors import Refused
 from .load import SigningKey
 
 _INTEGER, _OCTETS, _SEQUENCE, _SET, _TAG_0 = 0x02, 0x04, 0x30, 0x31, 0xA0
+_UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 _MAX_CERTIFICATES = 10
 
 # What `verify` compares with, as DER in hexadecimal.
@@ -46,6 +47,7 @@ class Signer:
 
     certificate: x509.Certificate
     others: tuple[x509.Certificate, ...]
+    signed_at: dt.datetime | None = None  # what the signer says, where it is asked for
 
 
 @dataclass(frozen=True)
@@ -169,11 +171,11 @@ def _verify(der: bytes, digest: bytes, timed: bool) -> Signer:
     signers = next((one for one in certificates if _issuer_and_serial(one) == signer_info.sid), None)
     if signers is None:
         raise Refused("the signer's certificate is not in the signature", code="cms_certificate")
-    _check_attributes(signer_info.attributes, digest, signers, timed)
+    attributes = _check_attributes(signer_info.attributes, digest, signers, timed)
     certificate = x509.load_der_x509_certificate(signers)
     _check_signature(certificate, signer_info)
     others = tuple(x509.load_der_x509_certificate(other) for other in certificates if other != signers)
-    return Signer(certificate, others)
+    return Signer(certificate, others, _time(attributes[_SIGNING_TIME]) if timed else None)
 
 
 def _signed_data(der: bytes) -> tuple[list[bytes], _SignerInfo]:
@@ -201,7 +203,7 @@ def _issuer_and_serial(certificate: bytes) -> bytes:
     return fields[3] + fields[1]
 
 
-def _check_attributes(content: bytes, digest: bytes, certificate: bytes, timed: bool) -> None:
+def _check_attributes(content: bytes, digest: bytes, certificate: bytes, timed: bool) -> dict[bytes, bytes]:
     attributes = dict(_parts(_content(attribute, _SEQUENCE), 2) for attribute in _split(content))
     used = {_CONTENT_TYPE, _MESSAGE_DIGEST, _SIGNING_CERTIFICATE_V2} | ({_SIGNING_TIME} if timed else set())
     _expect(len(_split(content)) == len(used) and set(attributes) == used, "its signed attributes")
@@ -212,6 +214,17 @@ def _check_attributes(content: bytes, digest: bytes, certificate: bytes, timed: 
     named = _split(_content(_split(references)[0], _SEQUENCE))[0]  # RFC 5035: no algorithm is SHA-256
     if _content(named, _OCTETS) != hashlib.sha256(certificate).digest():
         raise Refused("the certificate is not the one that signed", code="cms_certificate")
+    return attributes
+
+
+def _time(values: bytes) -> dt.datetime:
+    """Of a signing-time attribute; RFC 5652 11.3: UTCTime up to 2049, GeneralizedTime after, both in Z."""
+    element = _content(values, _SET)
+    _expect(len(_split(element)) == 1 and element[0] in (_UTC_TIME, _GENERALIZED_TIME), "a time")
+    text = _content(element, element[0]).decode("ascii")
+    if element[0] == _UTC_TIME:
+        text = ("19" if text[:2] >= "50" else "20") + text
+    return dt.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=dt.UTC)
 
 
 def _check_signature(certificate: x509.Certificate, signer_info: _SignerInfo) -> None:

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from structlog.testing import capture_logs
 
+from gateway.delivery import orders
 from gateway.domain.folders import Folder
+from gateway.dossier import manifest_chain
 from gateway.dropfolder.manifests import ManifestMaker
 from gateway.errors import Conflict, Denied, NotFound, Unavailable
+from gateway.keys.trust import Trust
 from gateway.pools import ThreadPool, WorkerDied
 from gateway.sealing import process
 from tests.dropfolder.conftest import Time
@@ -118,6 +122,38 @@ def test_a_stranger_checks_one_with_openssl(
     subprocess.run([*command, str(content), *rest], check=True, capture_output=True)
     content.write_bytes(content.read_bytes().replace(b'"count":1', b'"count":2'))
     assert subprocess.run([*command, str(content), *rest], check=False, capture_output=True).returncode != 0
+
+
+def test_what_a_client_pulls_is_proven_offline(
+    world: World, maker: ManifestMaker, at: Time, tmp_path: Path, root: Path
+) -> None:
+    """Manifests and documents as files: `gateway manifest verify` has nothing else."""
+    (delivery, _) = world.publish(b"one", b"two")
+    at.pass_(DAY)
+    world.db.write(lambda tx: orders.withdraw(tx, world.delivery(delivery).document_id, "op", "wrong recipient"))
+    at.pass_(2 * DAY)
+    assert make_all(maker) == 3
+    visit = world.visit()
+    for folder in ("/manifest", "/inbox"):
+        for name in names(visit, folder):
+            (tmp_path / name).write_bytes(get(visit, f"{folder}/{name}"))
+    proof = manifest_chain.verify(manifest_chain.gather([tmp_path]), Trust.load((root,)), tmp_path)
+    assert proof.holds and (proof.runs[0].manifests, proof.runs[0].last, proof.documents) == (3, 3, 1)
+
+
+def test_what_the_disk_damaged_is_not_served(world: World, maker: ManifestMaker, at: Time) -> None:
+    """A proof of other bytes would be a proof against the issuer; the other files are served on."""
+    at.pass_(DAY)
+    make_all(maker)
+    visit = world.visit()
+    (name, signature) = [one for one in names(visit, "/manifest") if one.startswith("manifest-")]
+    path = world.blobs.path(visit.ask(visit.digest, f"/manifest/{name}"))
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes().replace(b'"count":0', b'"count":1'))
+    with capture_logs() as logs, pytest.raises(Unavailable):
+        visit.ask(visit.open, f"/manifest/{name}")
+    assert [(one["event"], one["file"]) for one in logs] == [("manifest.blob_damaged", name)]
+    assert get(visit, f"/manifest/{signature}")
 
 
 @pytest.mark.usefixtures("root")
