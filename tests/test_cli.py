@@ -516,6 +516,14 @@ def test_check_warns_of_originals_through_the_gateway_since_the_platforms_came(
         assert len(found) == expected, "the day is the issuer's: 22:00 UTC is the next one in Paris"
 
 
+def test_check_and_status_say_that_no_key_signs_manifests(gateway: Gateway, settings_file: Path) -> None:
+    """Without it nothing proves that nothing is missing."""
+    found = [one.what for one in checks.check(config.load(settings_file)) if one.where == "[seal.certificate]"]
+    assert len(found) == 1 and "no manifest signed" in found[0]
+    code, out, err = gateway("status")
+    assert code == 0 and "manifests: no manifest is signed: no certificate is configured" in out, out + err
+
+
 def test_check_says_when_a_certificate_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A7: warned before, an error after."""
     import datetime as dt
@@ -526,8 +534,9 @@ def test_check_says_when_a_certificate_expires(tmp_path: Path, monkeypatch: pyte
     start = clock.now()
     for days, level in ((100, None), (700, "warning"), (800, "error")):
         monkeypatch.setattr(clock, "now", lambda days=days: start + dt.timedelta(days=days))
-        levels = [one.level for one in checks.check(settings) if one.where == "[seal.certificate]"]
-        assert levels == ([level] if level else []), days
+        found = [one for one in checks.check(settings) if one.where == "[seal.certificate]"]
+        assert [one.level for one in found] == ([level] if level else []), days
+        assert all("no manifest is signed" in one.what for one in found if one.level == "warning")
 
 
 def test_a_permit_of_the_legacy_listener_is_given_and_check_says_when_it_ends(

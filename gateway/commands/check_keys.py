@@ -24,9 +24,12 @@ def seal(settings: Settings) -> Iterator[Finding]:
     """[seal]"""
     seal = settings.seal
     if seal.certificate is None:
-        yield Finding(WARNING, "[seal.certificate]", "no key: originals wait unsealed and nothing is delivered")
+        yield Finding(
+            WARNING, "[seal.certificate]", "no key: originals wait unsealed, nothing is delivered, no manifest signed"
+        )
     else:
-        yield from _key("seal", seal.certificate, seal.password_file, seal.trust)
+        stops = "then nothing is sealed, and no manifest is signed"
+        yield from _key("seal", seal.certificate, seal.password_file, seal.trust, stops)
     if not seal.trust:
         yield Finding(WARNING, "[seal.trust]", "no root: the seal's own chain cannot be validated")
     if seal.level == "B-T":
@@ -50,7 +53,7 @@ def mail(settings: Settings) -> Iterator[Finding]:
     if mail.certificate is None:
         yield Finding(WARNING, "[mail.certificate]", "no key: no mail can be signed, and none leaves unsigned")
     else:
-        yield from _key("mail", mail.certificate, mail.password_file, mail.trust)
+        yield from _key("mail", mail.certificate, mail.password_file, mail.trust, "then no mail leaves")
         yield from _mail_key(settings)
     for path in mail.trust:
         yield from said("[mail.trust]", _loads(path))
@@ -119,8 +122,13 @@ def _relay(settings: Settings) -> Iterator[Finding]:
         yield from said("[mail.relay_password_file]", lambda: read_private(password))
 
 
-def _key(section: str, path: Path, password_file: Path | None, trust: tuple[Path, ...]) -> Iterator[Finding]:
-    """A PKCS#12 file: it opens, key and certificate belong together, it is valid, its chain leads to a root."""
+def _key(
+    section: str, path: Path, password_file: Path | None, trust: tuple[Path, ...], stops: str
+) -> Iterator[Finding]:
+    """A PKCS#12 file: it opens, key and certificate belong together, it is valid, its chain leads to a root.
+
+    `stops`: what does when it ends.
+    """
     where = f"[{section}.certificate]"
     try:
         key = load_pkcs12(path, password_file)
@@ -137,7 +145,7 @@ def _key(section: str, path: Path, password_file: Path | None, trust: tuple[Path
         yield Finding(ERROR, where, f"{error.message}; name the root of its chain in [{section}.trust]")
     days = (key.not_after - clock.now()).days
     if days < EXPIRY_DAYS:
-        yield Finding(WARNING, where, f"{key.subject} expires in {days} days, on {key.not_after:%Y-%m-%d}")
+        yield Finding(WARNING, where, f"{key.subject} expires in {days} days, on {key.not_after:%Y-%m-%d}: {stops}")
 
 
 def _quietly(path: Path | None, password_file: Path | None) -> SigningKey | None:

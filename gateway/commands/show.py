@@ -207,6 +207,12 @@ def status(found: Mapping[str, Any], wants_json: bool) -> None:
     for one in found["certificates"]:
         ends = f"ends {one['not_after'][:10]}, in {one['days_left']} days" if one["not_after"] else ""
         out.print(f"certificate of the {one['use']}: {_plain(one['trouble'] or one['subject'])} {ends}", soft_wrap=True)
+    manifests = found["manifests"]
+    if manifests["trouble"]:
+        out.print(f"manifests: [red]{_plain(manifests['trouble'])}[/]", soft_wrap=True)
+    if manifests["behind"]:
+        since = f"from {manifests['first_day']} on" if manifests["first_day"] else "of every day"
+        out.print(f"manifests: [red]{_count(manifests['behind'], 'folder')} without those {since}[/]", soft_wrap=True)
     disk = found["disk"]
     low = " [red]below its floor: the intake refuses[/]" if disk["is_low"] else ""
     out.print(f"disk: {disk['free_percent']:.1f} % free, floor {disk['floor_percent']:.1f} %{low}")

@@ -11,10 +11,11 @@ gateways on one database make one: who holds the folder's row first. Once made i
     openssl cms -verify -binary -inform DER -in F.json.p7s -content F.json -CAfile ROOTS.pem -purpose any -out /dev/null
 
 Failures: Unavailable while there is no key to sign with; manifests wait, nothing else does. One whose worker dies is
-tried again at the next turn.
+tried again at the next turn. That they stay behind is an error in the log, each hour, and stands in the status.
 """
 
 import datetime as dt
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -39,6 +40,16 @@ FORMAT = 1
 _AFTER_MIDNIGHT = dt.timedelta(minutes=5)  # what was being committed at midnight stands in its own day
 _FOLDERS_A_TURN = 20
 _PAGE = 5000  # events read at once
+_LATE = dt.timedelta(hours=1)  # after the day's end: until then a manifest is on its way
+_ALERT_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Behind:
+    """Folders that lack a manifest which should be there, and the first day that one of them lacks."""
+
+    folders: int
+    first_day: dt.date | None  # None: none is behind, or one never had a manifest
 
 
 class ManifestMaker:
@@ -53,9 +64,11 @@ class ManifestMaker:
         self._issuer = issuer
         self._sealers = sealers
         self._pool = pool
+        self._told_at: float | None = None  # that they are behind
 
     async def turn(self) -> int:
         """How many manifests it made; 0 when none is due. Unavailable: there is no key to sign with now."""
+        self._tell(await self._pool.run(self._db.read, lambda tx: behind(tx, self._zone)))
         made = 0
         for folder_id, day in await self._pool.run(self._db.read, self._due):
             try:
@@ -64,16 +77,21 @@ class ManifestMaker:
                 log.error("manifest.failed", folder=folder_id, day=str(day), cause=error.message)
         return made
 
+    def _tell(self, now: Behind) -> None:
+        """What is made up at this turn is told at the next one, if it is still behind then."""
+        if not now.folders:
+            self._told_at = None
+        elif self._told_at is None:
+            self._told_at = float("-inf")
+        elif clock.monotonic() - self._told_at >= _ALERT_SECONDS:
+            self._told_at = clock.monotonic()
+            log.error("manifest.behind", folders=now.folders, first_day=str(now.first_day or "none yet"))
+
     def _due(self, tx: Transaction) -> list[tuple[str, dt.date]]:
         """Folders that lack the newest day which is over, each with the first day that it lacks."""
-        newest = clock.day_of(database.now(tx) - _AFTER_MIDNIGHT, self._zone) - dt.timedelta(days=1)
-        has_it = sa.select(MANIFEST.c.day).where(MANIFEST.c.folder_id == FOLDER.c.id, MANIFEST.c.day >= str(newest))
-        rows = tx.execute(
-            sa.select(FOLDER.c.id, FOLDER.c.created_at)
-            .where(~sa.exists(has_it), ~FOLDER.c.is_intake, FOLDER.c.created_at < _end_of(newest, self._zone))
-            .order_by(FOLDER.c.id)
-            .limit(_FOLDERS_A_TURN)
-        ).all()
+        lacking = _lacking(database.now(tx) - _AFTER_MIDNIGHT, self._zone)
+        query = sa.select(FOLDER.c.id, FOLDER.c.created_at).where(*lacking)
+        rows = tx.execute(query.order_by(FOLDER.c.id).limit(_FOLDERS_A_TURN)).all()
         return [(row.id, self._next_day(tx, row)) for row in rows]
 
     def _next_day(self, tx: Transaction, folder: Any) -> dt.date:
@@ -129,6 +147,22 @@ class ManifestMaker:
             if made is not None and blob.sha256 not in (made.json_sha256, made.signature_sha256):
                 self._blobs.remove(blob.sha256)
         return 0
+
+
+def behind(tx: Transaction, zone: ZoneInfo) -> Behind:
+    """Whether manifests that should have been made an hour ago are not."""
+    newest = sa.select(sa.func.max(MANIFEST.c.day)).where(MANIFEST.c.folder_id == FOLDER.c.id).scalar_subquery()
+    late = sa.select(newest.label("day")).where(*_lacking(database.now(tx) - _LATE, zone)).subquery()
+    count, day, known = tx.execute(sa.select(sa.func.count(), sa.func.min(late.c.day), sa.func.count(late.c.day))).one()
+    has_all = day is not None and known == count
+    return Behind(count, dt.date.fromisoformat(day) + dt.timedelta(days=1) if has_all else None)
+
+
+def _lacking(now: dt.datetime, zone: ZoneInfo) -> tuple[Any, ...]:
+    """The conditions for a folder that lacks the manifest of the newest day which is over at that instant."""
+    newest = clock.day_of(now, zone) - dt.timedelta(days=1)
+    has_it = sa.select(MANIFEST.c.day).where(MANIFEST.c.folder_id == FOLDER.c.id, MANIFEST.c.day >= str(newest))
+    return ~sa.exists(has_it), ~FOLDER.c.is_intake, FOLDER.c.created_at < _end_of(newest, zone)
 
 
 def _end_of(day: dt.date, zone: ZoneInfo) -> dt.datetime:

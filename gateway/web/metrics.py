@@ -35,6 +35,7 @@ class Metrics:
         self._deliveries_age = self._gauge(
             "gateway_deliveries_oldest_seconds", "Age of the oldest of them", "channel", "state"
         )
+        self._manifests = self._gauge("gateway_manifests_behind", "Folders that lack a manifest that should be there")
         self._disk = self._gauge("gateway_disk_free_percent", "Free space where the next bytes go")
         self._floor = self._gauge("gateway_disk_floor_percent", "Below this the intake refuses")
         self._ends = self._gauge("gateway_certificate_expiry_seconds", "Unix time of the end of validity", "use")
@@ -53,6 +54,7 @@ class Metrics:
         self,
         documents: Sequence[Waiting] | None,
         deliveries: Sequence[Waiting] | None,
+        manifests_behind: int | None,
         disk: Disk,
         certificates: Sequence[Certificate],
         pending: int,
@@ -69,6 +71,8 @@ class Metrics:
             for row in deliveries or ():
                 self._deliveries.labels(row.channel, row.state).set(row.count)
                 self._deliveries_age.labels(row.channel, row.state).set((now - row.oldest_at).total_seconds())
+            if manifests_behind is not None:
+                self._manifests.set(manifests_behind)
             for certificate in certificates:
                 if certificate.not_after is not None:
                     self._ends.labels(certificate.use).set(certificate.not_after.timestamp())

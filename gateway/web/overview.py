@@ -30,6 +30,7 @@ _OPEN_DELIVERIES = (
     DeliveryState.FAILED,
     DeliveryState.BOUNCED,
 )
+_SOON_DAYS = 30  # a certificate is a matter of weeks
 _CERTIFICATES_FOR = 600.0  # seconds that what was read of the key files holds: opening them costs a key derivation
 
 
@@ -134,3 +135,12 @@ def trouble(certificate: Certificate, now: dt.datetime) -> str:
     if certificate.not_after is not None and certificate.not_after < now:
         return f"it expired on {certificate.not_after:%Y-%m-%d}"
     return certificate.trouble
+
+
+def manifest_trouble(seal: Certificate, now: dt.datetime) -> str:
+    """Why the seal's key signs no manifest at `now`, or will not in some weeks; empty when all is well."""
+    if found := trouble(seal, now):
+        return f"no manifest is signed: {found}"
+    if seal.not_after is not None and (days := (seal.not_after - now).days) < _SOON_DAYS:
+        return f"the certificate that signs manifests ends in {days} days, on {seal.not_after:%Y-%m-%d}"
+    return ""

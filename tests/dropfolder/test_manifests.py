@@ -1,6 +1,7 @@
 """Nothing is missing: one signed manifest a day, whose ranges chain without gap or overlap whatever the clocks do."""
 
 import asyncio
+import datetime as dt
 import hashlib
 import itertools
 import json
@@ -12,10 +13,11 @@ from typing import Any, TypeVar
 import pytest
 from structlog.testing import capture_logs
 
+from gateway import clock
 from gateway.delivery import orders
 from gateway.domain.folders import Folder
 from gateway.dossier import manifest_chain
-from gateway.dropfolder.manifests import ManifestMaker
+from gateway.dropfolder.manifests import Behind, ManifestMaker, behind
 from gateway.errors import Conflict, Denied, NotFound, Unavailable
 from gateway.keys.trust import Trust
 from gateway.pools import ThreadPool, WorkerDied
@@ -215,6 +217,30 @@ def test_without_a_key_manifests_wait_and_are_made_up(world: World, maker: Manif
     assert manifests(world) == []
     process.prepare(good)
     assert make_all(maker) == 2
+
+
+def test_that_manifests_stay_behind_is_an_alert_once_an_hour(
+    world: World, maker: ManifestMaker, at: Time, root: Path
+) -> None:
+    """What is made up at once is none; without a key somebody must hear of it, with the first day that is lacking."""
+    good = process._worker.setup if process._worker else None
+    assert good is not None
+    first = clock.day_of(clock.now(), PARIS)
+    at.pass_(DAY)
+    assert make_all(maker) == 1
+    process.prepare(process.SealSetup(None, None, (root,), (), "", 100, "B-B"))
+    at.pass_(DAY + 7200)
+    with capture_logs() as logs:
+        for _ in range(60):
+            with pytest.raises(Unavailable):
+                asyncio.run(maker.turn())
+            at.pass_(120)
+        process.prepare(good)
+        make_all(maker)
+        asyncio.run(maker.turn())
+    told = [one for one in logs if one["event"] == "manifest.behind"]
+    assert [(one["folders"], one["first_day"]) for one in told] == [(1, str(first + dt.timedelta(days=1)))] * 2
+    assert world.db.read(lambda tx: behind(tx, PARIS)) == Behind(0, None)
 
 
 def test_nothing_in_it_can_be_changed_and_a_read_is_no_receipt(world: World, maker: ManifestMaker, at: Time) -> None:

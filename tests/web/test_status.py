@@ -11,7 +11,7 @@ from gateway import clock
 from gateway.demo.authority import Authority
 from gateway.errors import Unavailable
 from gateway.store.database import Database
-from gateway.web.overview import Certificates
+from gateway.web.overview import Certificate, Certificates, manifest_trouble
 
 from .world import World, build
 
@@ -67,6 +67,23 @@ def test_the_status_counts_what_waits(anywhere: World) -> None:
     assert [(one["channel"], one["state"], one["count"]) for one in shown["deliveries"]] == [("email", "failed", 2)]
     assert [one["use"] for one in shown["certificates"]] == ["seal", "mail"]
     assert shown["disk"]["is_low"] is False
+
+
+def test_the_status_says_when_manifests_are_behind_or_will_not_be_signed(
+    gateway: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two folders without one for two days; a key that ends in two weeks, in two months, that has ended, or is none."""
+    assert gateway.ask("GET", "/status", "viewer").json()["manifests"] == {
+        "behind": 0, "first_day": None, "trouble": "no manifest is signed: no certificate is configured"
+    }  # fmt: skip
+    later = clock.now() + dt.timedelta(days=2, hours=2)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    shown = gateway.ask("GET", "/status", "viewer").json()["manifests"]
+    assert (shown["behind"], shown["first_day"]) == (2, None)
+    assert _figures(gateway)["gateway_manifests_behind", ()] == 2
+    for days, said in ((14, "ends in 14 days"), (60, ""), (-1, "it expired on")):
+        seal = Certificate("seal", "CN=Enerdis", later + dt.timedelta(days=days, minutes=1), "")
+        assert said in manifest_trouble(seal, later) and bool(said) == bool(manifest_trouble(seal, later))
 
 
 def _figures(world: World) -> dict[tuple[str, tuple[str, ...]], float]:

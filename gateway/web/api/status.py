@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ... import __version__, clock
 from ...access import Permission
+from ...dropfolder import manifests
 from ...errors import GatewayError, Unavailable
 from ...store.database import Transaction
 from .. import overview
@@ -58,6 +59,14 @@ class DiskShown(BaseModel):
     is_low: bool
 
 
+class ManifestsShown(BaseModel):
+    """The signed manifests of folders: whether one is behind, and whether the next can be signed."""
+
+    behind: int = Field(description="Folders that lack a manifest which should be there for an hour")
+    first_day: dt.date | None = Field(description="The first day that one of them lacks; null where one has none yet")
+    trouble: str = Field(description="Why none is signed, or soon will not be; empty when all is well")
+
+
 class Status(BaseModel):
     """What waits, and what could stop the gateway."""
 
@@ -66,6 +75,7 @@ class Status(BaseModel):
     documents: list[WaitingShown]
     deliveries: list[WaitingShown]
     certificates: list[CertificateShown]
+    manifests: ManifestsShown
     disk: DiskShown
 
 
@@ -82,15 +92,22 @@ class Ready(BaseModel):
 async def status(call: Reading) -> Response:
     """What waits by state and age, the disk, the certificates."""
     certificates = call.request.app.state.certificates
+    zone = call.parts.settings.issuer.zone
 
     def step(tx: Transaction) -> dict[str, Any]:
         now = clock.now()
+        late = manifests.behind(tx, zone)
         shown = Status(
             version=__version__,
             at=now,
             documents=[WaitingShown.model_validate(row) for row in overview.documents_waiting(tx)],
             deliveries=[WaitingShown.model_validate(row) for row in overview.deliveries_open(tx)],
             certificates=[_certificate(one, now) for one in certificates.read()],
+            manifests=ManifestsShown(
+                behind=late.folders,
+                first_day=late.first_day,
+                trouble=overview.manifest_trouble(certificates.read()[0], now),
+            ),
             disk=DiskShown.model_validate(overview.disk(call.parts.settings, call.parts.blobs)),
         )
         return shown.model_dump(mode="json")
@@ -157,9 +174,13 @@ async def metrics(request: Request) -> Response:
 
 
 def _render(parts: Parts, figures: Metrics, certificates: Certificates) -> bytes:
-    disk = overview.disk(parts.settings, parts.blobs)
+    disk, zone = overview.disk(parts.settings, parts.blobs), parts.settings.issuer.zone
+
+    def step(tx: Transaction) -> tuple[Any, Any, int]:
+        return overview.documents_waiting(tx), overview.deliveries_open(tx), manifests.behind(tx, zone).folders
+
     try:
-        documents, deliveries = parts.db.read(lambda tx: (overview.documents_waiting(tx), overview.deliveries_open(tx)))
+        documents, deliveries, behind = parts.db.read(step)
     except Unavailable:
-        return figures.render(None, None, disk, certificates.read(), parts.pool.pending)
-    return figures.render(documents, deliveries, disk, certificates.read(), parts.pool.pending)
+        return figures.render(None, None, None, disk, certificates.read(), parts.pool.pending)
+    return figures.render(documents, deliveries, behind, disk, certificates.read(), parts.pool.pending)
