@@ -1,5 +1,6 @@
 """A PostgreSQL server of the tests' own: a throw-away cluster on a Unix socket, with no port and no durability."""
 
+import os
 import signal
 import subprocess
 import tempfile
@@ -49,6 +50,22 @@ class Cluster:
         """Stop it, fast: whoever is connected is cut off."""
         self._server.send_signal(signal.SIGINT)
         self._server.wait(30)
+
+    def hang(self) -> None:
+        """Its processes stand still; connections stay, and nobody answers."""
+        self._server.send_signal(signal.SIGSTOP)  # first: it begins no others
+        for pid in self.backends():
+            os.kill(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """After `hang`."""
+        for pid in [*self.backends(), self._server.pid]:
+            os.kill(pid, signal.SIGCONT)
+
+    def backends(self) -> list[int]:
+        """Its processes but the first."""
+        children = Path(f"/proc/{self._server.pid}/task/{self._server.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
 
     def url(self, database: str) -> str:
         """SQLAlchemy's URL of a database."""

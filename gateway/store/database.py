@@ -8,7 +8,8 @@ runs in the caller's thread. A step may be run again after a lost race, so it do
 Failures: Unavailable when the database is away or full. When a COMMIT on SQLite fails (ENOSPC, EIO at fsync)
 nothing can be known of the disk any more: the commit is not retried, every later write is refused, and
 `on_failure` is called once so that the daemon ends and is started again. A lock that another program holds is no
-such failure: the steps that waited for it are Unavailable, the next ones are tried.
+such failure: the steps that waited for it are Unavailable, the next ones are tried. A PostgreSQL that hangs makes
+nobody wait longer than pulse.py says.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -29,6 +30,9 @@ from sqlmodel import Session
 
 from .. import clock
 from ..errors import ConfigError, Unavailable
+
+if TYPE_CHECKING:
+    from .pulse import Pulse
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +52,7 @@ _AWAY_AFTER = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+NO_ANSWER = "the database does not answer; try again"
 _AWAY = (OperationalError, InterfaceError, NoConnection)  # not now: away, locked, or every connection in use
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000")
 
@@ -67,6 +72,7 @@ class Database:
         self.engine = engine
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writer = _Writer(engine, on_failure or (lambda: None)) if self.is_sqlite else None
+        self._pulse = None if self.is_sqlite else _pulse_of(engine)
 
     @classmethod
     def open(cls, url: str, on_failure: Callable[[], None] | None = None) -> "Database":
@@ -75,6 +81,7 @@ class Database:
 
     def read(self, step: Callable[[Transaction], T]) -> T:
         """`step`'s result, of one snapshot on SQLite; what it changes is not kept."""
+        self._refuse_while_silent()
         try:
             with Session(self.engine, expire_on_commit=False) as tx:
                 return step(tx)
@@ -85,6 +92,7 @@ class Database:
         """`step`'s result, after the commit. Unavailable when the database cannot take it."""
         if self._writer is not None:
             return self._writer.submit(step).result()
+        self._refuse_while_silent()
         for attempt in range(5):
             try:
                 with Session(self.engine, expire_on_commit=False) as tx, tx.begin():
@@ -101,7 +109,23 @@ class Database:
         """Finish the writes that wait, then let go of every connection."""
         if self._writer is not None:
             self._writer.close()
+        if self._pulse is not None:
+            self._pulse.close()
         self.engine.dispose()
+
+    def _refuse_while_silent(self) -> None:
+        """Else each call would find out for itself."""
+        if self._pulse is not None and self._pulse.is_silent:
+            raise Unavailable(NO_ANSWER)
+
+
+def _pulse_of(engine: sa.Engine) -> "Pulse":
+    from .pulse import Pulse  # with psycopg: who keeps rows in SQLite need not load it
+
+    _, parameters = engine.dialect.create_connect_args(engine.url)
+    pulse = Pulse({**parameters, **_AWAY_AFTER})
+    event.listen(engine, "do_connect", pulse.connect)
+    return pulse
 
 
 def make_engine(url: str) -> sa.Engine:
@@ -155,7 +179,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 def _unavailable(error: SQLAlchemyError) -> Unavailable:
     log.warning("database.unavailable", cause=str(_cause(error))[:300])
-    return Unavailable("the database does not answer; try again")
+    return Unavailable(NO_ANSWER)
 
 
 def _cause(error: SQLAlchemyError) -> BaseException:
