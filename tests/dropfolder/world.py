@@ -65,8 +65,8 @@ class World:
     def set(self, table: Any, row_id: str, **values: Any) -> None:
         self.db.write(lambda tx: tx.execute(sa.update(table).where(table.id == row_id).values(**values)))
 
-    def publish(self, *contents: bytes, at: dt.datetime | None = None) -> list[str]:
-        """Publish documents with these bytes in one transaction; the ids of their deliveries."""
+    def plan(self, *contents: bytes, at: dt.datetime | None = None) -> list[str]:
+        """Sealed documents with these bytes, to be published; the ids of their deliveries."""
         documents, deliveries = [], []
         now = at or clock.now()
         for content in contents:
@@ -90,7 +90,11 @@ class World:
             )  # fmt: skip
         self.db.write(lambda tx: tx.add_all(documents))
         self.db.write(lambda tx: tx.add_all(deliveries))
-        ids = [delivery.id for delivery in deliveries]
+        return [delivery.id for delivery in deliveries]
+
+    def publish(self, *contents: bytes, at: dt.datetime | None = None) -> list[str]:
+        """Publish documents with these bytes in one transaction; the ids of their deliveries."""
+        ids = self.plan(*contents, at=at)
         self.db.write(lambda tx: publish(tx, ids, frozenset(), PARIS))
         return ids
 
