@@ -316,6 +316,7 @@ class FolderSettings(Section):
         le=36_500,
         description="What is not received by then leaves the inbox, with an alert; the archive keeps it.",
     )
+    path_bytes: int = Field(4096, ge=512, le=65_536, description="A client's request for a longer path is refused.")
     directories: int = Field(
         100, ge=0, description="Folders that one client may make under its inbox, and under its sandbox."
     )

@@ -198,7 +198,10 @@ def test_a_directory_is_not_a_file_that_is_missing(tmp_path: Path) -> None:
         ("sftp", "ban_after", 20),
         ("sftp", "ban_minutes", 10),
         ("sftp", "safe_sources", ()),
+        ("sftp", "write_buffer_megabytes", 4),
         ("sftp_legacy", "enabled", False),
+        ("folder", "path_bytes", 4096),
+        ("folder", "sandbox_megabytes", 100),
         ("store", "free_space_floor_percent", 5),
     ],
 )

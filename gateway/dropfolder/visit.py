@@ -43,9 +43,11 @@ class Visit:
         content: Content,
         directories: int,
         areas: Sequence[Area] = (),
+        path_bytes: int = paths.MAX_BYTES,
     ) -> None:
         """At most `directories` can be made; `areas`: the top-level folders whose files are no entries."""
         self.session = session
+        self.path_bytes = path_bytes  # of what a client may ask for
         self.highest_sequence = 0  # of the entries that it was shown
         self._db = db
         self._index = reads.index
@@ -100,6 +102,10 @@ class Visit:
         self._recorded_sequence = highest
 
     # -- questions
+
+    def place(self, raw: bytes) -> str:
+        """What a client wrote as a path; see paths.normalise."""
+        return paths.normalise(raw, self.path_bytes)
 
     def is_at_hand(self, path: str) -> bool:
         """Whether a question about this path is answered from memory, at once."""

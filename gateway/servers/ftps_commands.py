@@ -35,7 +35,8 @@ _MAGIC = re.compile(r"[*?\[]")
 class Home:
     """Paths inside the client's home, as pyftpdlib asks for them. Nothing else: it has no file system."""
 
-    def __init__(self, session: "FtpsSession") -> None:
+    def __init__(self, session: "FtpsSession", visit: Visit) -> None:
+        self._visit = visit
         self.cwd = "/"
         self.root = "/"
         self.cmd_channel: FtpsSession | None = session
@@ -43,7 +44,7 @@ class Home:
     def ftp2fs(self, path: str) -> str:
         """What a client wrote, absolute."""
         whole = path if path.startswith("/") else paths.join(self.cwd, path)
-        return paths.normalise(whole.encode("utf-8", "surrogateescape"))
+        return self._visit.place(whole.encode("utf-8", "surrogateescape"))
 
     def fs2ftp(self, path: str) -> str:
         """The same: the home is the root."""

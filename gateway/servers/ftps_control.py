@@ -36,7 +36,7 @@ REPLY: dict[type[GatewayError], str] = {
     Conflict: "553",
     Unavailable: "451",
 }
-MOST_LINE = 2048  # bytes of a command
+MOST_LINE = 2048  # bytes of a command, but for the path that may be in it after the log-in
 MOST_WAITING = 1000  # replies that a client has not taken
 LEAST_DELAY = 1.0  # seconds until a wrong password is answered
 MOST_ATTEMPTS = 5  # log-ins of one connection
@@ -168,11 +168,13 @@ class FtpsSession(FolderCommands):
 
     def collect_incoming_data(self, data: bytes) -> None:
         """Of a line that is too long nothing is kept, and its end alone is answered."""
-        self._is_too_long = self._is_too_long or self._in_buffer_len + len(data) > MOST_LINE
+        most = MOST_LINE if self._visit is None else MOST_LINE + self._visit.path_bytes
+        self._is_too_long = self._is_too_long or self._in_buffer_len + len(data) > most
         if self._is_too_long:
             self._in_buffer, self._in_buffer_len = [], 0
         else:
-            super().collect_incoming_data(data)
+            self._in_buffer.append(data)
+            self._in_buffer_len += len(data)
 
     def found_terminator(self) -> None:
         """A command is whole. Behind QUIT none is heard, nor while a wrong password waits for its answer: guesses could
@@ -258,7 +260,7 @@ class FtpsSession(FolderCommands):
         visit.begin()
         self.listener.penalties.succeeded(self.remote_ip)
         self.login, self._visit = login, visit
-        self.authenticated, self.fs = True, Home(self)
+        self.authenticated, self.fs = True, Home(self, visit)
 
     def _refuse(self, reason: str) -> None:
         self._attempts += 1

@@ -17,7 +17,6 @@ from typing import Any
 import structlog
 
 from .. import clock
-from ..dropfolder import paths
 from ..dropfolder.nodes import File, Listing, Node
 from ..dropfolder.uploads import RESUMED, Upload
 from ..dropfolder.visit import Visit
@@ -146,7 +145,7 @@ class Engine:
         return Call(request_id, lambda: self._visit.ask(question, path), answer)
 
     def _stat(self, request_id: bytes, fields: Fields) -> Answer:
-        path = paths.normalise(fields.string())
+        path = self._visit.place(fields.string())
         return self._ask(
             request_id, path, self._visit.stat, lambda node: wire.packet(Type.ATTRS, request_id, wire.attrs(node))
         )
@@ -158,11 +157,11 @@ class Engine:
         return wire.packet(Type.ATTRS, request_id, wire.attrs(Node("", is_directory, size, mtime)))
 
     def _realpath(self, request_id: bytes, fields: Fields) -> Answer:
-        path = paths.normalise(fields.string())
+        path = self._visit.place(fields.string())
         return wire.packet(Type.NAME, request_id, wire.path_name(path))
 
     def _open(self, request_id: bytes, fields: Fields) -> Answer:
-        path, flags = paths.normalise(fields.string()), fields.u32()
+        path, flags = self._visit.place(fields.string()), fields.u32()
         self._limit.check()
         if flags != _READ:
             return self._create(request_id, path, flags)
@@ -188,7 +187,7 @@ class Engine:
         )
 
     def _opendir(self, request_id: bytes, fields: Fields) -> Answer:
-        path = paths.normalise(fields.string())
+        path = self._visit.place(fields.string())
         self._limit.check()
         return self._ask(request_id, path, self._visit.listing, lambda listing: self._add(request_id, listing))
 
@@ -256,23 +255,23 @@ class Engine:
         return Call(request_id, run, lambda _: wire.status(request_id, Status.OK))
 
     def _remove(self, request_id: bytes, fields: Fields) -> Answer:
-        path = paths.normalise(fields.string())
+        path = self._visit.place(fields.string())
         return self._do(request_id, lambda: self._visit.remove(path))
 
     def _rename(self, request_id: bytes, fields: Fields) -> Answer:
-        path, target = paths.normalise(fields.string()), paths.normalise(fields.string())
+        path, target = self._visit.place(fields.string()), self._visit.place(fields.string())
         return self._do(request_id, lambda: self._visit.rename(path, target))
 
     def _mkdir(self, request_id: bytes, fields: Fields) -> Answer:
-        path = paths.normalise(fields.string())
+        path = self._visit.place(fields.string())
         return self._do(request_id, lambda: self._visit.make_directory(path))
 
     def _rmdir(self, request_id: bytes, fields: Fields) -> Answer:
-        path = paths.normalise(fields.string())
+        path = self._visit.place(fields.string())
         return self._do(request_id, lambda: self._visit.remove_directory(path))
 
     def _setstat(self, request_id: bytes, fields: Fields) -> Answer:
-        path, size = paths.normalise(fields.string()), _wanted_size(fields)
+        path, size = self._visit.place(fields.string()), _wanted_size(fields)
         return self._ask(request_id, path, self._visit.stat, lambda node: _unchanged(request_id, node.size, size))
 
     def _fsetstat(self, request_id: bytes, fields: Fields) -> Answer:
@@ -307,7 +306,7 @@ class Engine:
         return wire.packet(Type.EXTENDED_REPLY, request_id, limits)
 
     def _statvfs(self, request_id: bytes, fields: Fields) -> Answer:
-        path = paths.normalise(fields.string())
+        path = self._visit.place(fields.string())
         return self._ask(request_id, path, self._visit.space, lambda space: _space(request_id, *space))
 
     def _fstatvfs(self, request_id: bytes, fields: Fields) -> Answer:

@@ -346,6 +346,32 @@ def test_who_does_not_log_in_in_time_is_closed(world: World, tmp_path: Path) -> 
         assert raw.recv(100) == b""
 
 
+def test_an_idle_session_is_closed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifteen minutes without a command; one command starts them again."""
+    passed, real = 0.0, clock.monotonic
+    monkeypatch.setattr(clock, "monotonic", lambda: real() + passed)
+    with listening(world, tmp_path, {"idle_minutes": 15}) as listener, listener.session() as client:
+        for minutes in (14, 28):
+            passed = minutes * 60
+            listener.run(listener.server.sweep())
+            assert client.sendcmd("NOOP").startswith("200")
+        passed = 44 * 60
+        listener.run(listener.server.sweep())
+        assert is_cut(lambda: client.sendcmd("NOOP"))
+
+
+def test_a_path_has_a_longest_length_that_is_a_setting(world: World, tmp_path: Path) -> None:
+    """4,096 bytes, which a command's line has room for once its client is in; one byte more is told as such."""
+    with listening(world, tmp_path) as listener, listener.session() as client:
+        with pytest.raises(ftplib.error_perm, match="550 No such file"):
+            client.sendcmd("SIZE /" + "x" * 4095)
+        with pytest.raises(ftplib.error_perm, match="553 A path has at most 4096 bytes"):
+            client.sendcmd("SIZE /" + "x" * 4096)
+        with pytest.raises(ftplib.error_perm, match="500 Command too long"):
+            client.sendcmd("SIZE /" + "x" * 7000)
+        assert client.sendcmd("NOOP").startswith("200")
+
+
 def test_one_source_has_few_places_before_log_in(world: World, tmp_path: Path) -> None:
     """Those who are in are served on, and places come back."""
     with (

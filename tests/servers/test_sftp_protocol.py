@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.config import FolderSettings
 from gateway.domain.folders import ReceiptMode
+from gateway.dropfolder.folders import DropFolders
 from gateway.dropfolder.visit import Visit
 from gateway.errors import NotFound, Unavailable
 from gateway.servers import sftp_engine
@@ -178,6 +180,29 @@ def test_reads_end_with_eof_and_take_any_offset(world: World, tmp_path: Path) ->
 
     asyncio.run(main())
     assert world.entry().fully_read_at is None
+
+
+def test_a_path_has_a_longest_length_that_is_a_setting(world: World, tmp_path: Path) -> None:
+    """Every request that takes a path; 4,096 bytes unless the settings say otherwise."""
+
+    async def main(folders: DropFolders, most: int) -> None:
+        world.folders = folders
+        async with listening(world, tmp_path) as listener, listener.connect() as connection:
+            raw = await Raw.open(connection)
+            for size, answer in ((most, Type.NAME), (most + 1, Type.STATUS)):
+                assert (await raw.ask(Type.REALPATH, s("/" + "x" * (size - 1))))[0] == answer
+            long = s("/inbox/" + "x" * most)
+            for kind, rest in (
+                (Type.STAT, b""),
+                (Type.OPEN, u32(1) + u32(0)),
+                (Type.OPENDIR, b""),
+                (Type.RENAME, long),
+            ):
+                answered = await raw.ask(kind, long, rest)
+                assert status(answered) == Status.FAILURE and f"at most {most} bytes".encode() in answered
+
+    asyncio.run(main(world.folders, 4096))
+    asyncio.run(main(DropFolders(world.db, world.blobs, FolderSettings(path_bytes=600)), 600))
 
 
 def test_handles_have_a_limit_and_come_back(world: World, tmp_path: Path) -> None:

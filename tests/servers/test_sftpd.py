@@ -1,6 +1,7 @@
 """The listener: who comes in, who does not, what they may ask SSH for, and how it ends."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import os
 import subprocess
@@ -151,6 +152,29 @@ def test_a_revoked_key_ends_its_open_sessions(world: World, tmp_path: Path, monk
             await eventually(lambda: not listener.server.connections)
 
     asyncio.run(main())
+
+
+def test_a_key_that_is_revoked_during_a_transfer_is_out_within_ten_seconds(world: World, tmp_path: Path) -> None:
+    """As the settings are: the sweep comes every five seconds, and it does not wait for the end of a file."""
+
+    async def main() -> float:
+        async with listening(world, tmp_path) as listener:
+            (name,) = listener.publish(os.urandom(200_000))
+            async with listener.connect() as connection:
+                raw = await Raw.open(connection)
+                file = handle(await raw.ask(Type.OPEN, s(f"/inbox/{name}"), u32(1), u32(0)))
+                began = time.monotonic()
+                world.set(SshKey, world.key.id, revoked_at=clock.now())
+                with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+                    while time.monotonic() - began < 20:
+                        await raw.ask(Type.READ, file, u64(0), u32(32_768))
+                await asyncio.wait_for(connection.wait_closed(), 5)
+            with pytest.raises(REFUSED):
+                async with listener.connect():
+                    pass
+            return time.monotonic() - began
+
+    assert asyncio.run(main()) < 10
 
 
 def test_the_sweep_survives_an_absent_database(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
