@@ -24,20 +24,20 @@ import math
 import os
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncssh
 
 from bench.beside import state
 from bench.beside.clients import Sftp
 from bench.beside.report import Report, absolute
-from bench.beside.servers import Bench, Server, find
+from bench.beside.servers import Bench, Server, directories, find
+from bench.beside.tree import Cost
 
 ROUNDS = int(os.environ.get("BRUNS", "3"))
 FILES, FILE_BYTES = 2000, 80_000
@@ -51,14 +51,6 @@ WORKLOADS = ("idle", "login", "pull", "list", "big", "many")
 _MB = 1e6
 
 
-class Cost(NamedTuple):
-    """What something cost a server."""
-
-    cpu: float  # seconds
-    wall: float  # seconds
-    peak: int  # bytes of RSS
-
-
 class Measured:
     """One server, and what it has been made to do."""
 
@@ -70,13 +62,7 @@ class Measured:
 
     def cost(self, work: Callable[[], Any]) -> Cost:
         """Do it."""
-        tree = self._server.tree
-        before = tree.cpu()
-        with tree.watched() as sizes:
-            start = time.perf_counter()
-            work()
-            wall = time.perf_counter() - start
-        return Cost(tree.cpu() - before, wall, max(sizes))
+        return self._server.tree.cost(work)
 
     def _sftp(self, folder: str) -> Sftp:
         return Sftp(self._server, folder, self._bench.key)
@@ -260,13 +246,7 @@ def main(*workloads: str) -> None:
     for program, package in (("sshd", "openssh-server"), ("sftp", "openssh-client")):
         find(program, package)
     asyncssh.set_log_level("CRITICAL")
-    memory = Path("/dev/shm")  # where there is one, files that are fetched cost no disk
-    where = memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30 else None
-    with (
-        tempfile.TemporaryDirectory() as name,
-        tempfile.TemporaryDirectory(dir=where) as fetched,
-        _measured(Path(name), Path(fetched)) as beside,
-    ):
+    with directories() as (directory, fetched), _measured(directory, fetched) as beside:
         for number in range(1, ROUNDS + 1):
             print(f"round {number} of {ROUNDS}", flush=True)
             beside.round(number, workloads or WORKLOADS)

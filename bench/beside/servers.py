@@ -10,6 +10,7 @@ import pwd
 import shutil
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,8 +72,17 @@ seccomp_sandbox=NO
 isolate=NO
 isolate_network=NO
 xferlog_enable=YES
-xferlog_file={log}
+vsftpd_log_file={log}
 """
+
+
+@contextlib.contextmanager
+def directories() -> Iterator[tuple[Path, Path]]:
+    """Two that are removed in the end: for the servers, and for what is fetched from them."""
+    memory = Path("/dev/shm")  # where there is one, files that are fetched cost no disk
+    where = memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30 else None
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory(dir=where) as fetched:
+        yield Path(name), Path(fetched)
 
 
 def find(program: str, package: str) -> str:
@@ -153,7 +163,7 @@ class Bench:
             )
         )  # fmt: skip
         with self._running("vsftpd", [program, str(settings)], port, {}) as (tree, _):
-            yield Server("vsftpd", tree, port, "anonymous", "/")
+            yield Server("vsftpd", tree, port, "anonymous", str(self.files))
 
     @contextlib.contextmanager
     def _running(self, name: str, command: list[str], port: int, more: dict[str, str]) -> Iterator[tuple[Tree, int]]:

@@ -14,14 +14,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any, NamedTuple
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STILL = 0.003  # CPU seconds between two looks: less is nothing
+
+
+class Cost(NamedTuple):
+    """What something cost a server."""
+
+    cpu: float  # seconds
+    wall: float  # seconds
+    peak: int  # bytes of RSS
 
 
 class Tree:
@@ -106,6 +115,15 @@ class Tree:
         finally:
             ended.set()
             thread.join()
+
+    def cost(self, work: Callable[[], Any]) -> Cost:
+        """Do something that makes it work."""
+        before = self.cpu()
+        with self.watched() as sizes:
+            start = time.perf_counter()
+            work()
+            wall = time.perf_counter() - start
+        return Cost(self.cpu() - before, wall, max(sizes))
 
     def stop(self) -> None:
         """End it and all of its processes."""
