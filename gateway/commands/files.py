@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import Refused
@@ -23,3 +24,17 @@ def content(path: Path, limit: int, *, follow: bool = True, private: bool = Fals
     if len(found) > limit:
         raise OSError(None, f"more than {limit} bytes")
     return found
+
+
+def open_below(root: int, parts: Sequence[str]) -> int:
+    """A descriptor of a file or directory below an open one, reached without following any link; OSError."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    here = os.dup(root)
+    try:
+        for part in parts[:-1]:
+            below = os.open(part, flags | os.O_DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = below
+        return os.open(parts[-1], flags, dir_fd=here)
+    finally:
+        os.close(here)

@@ -1,47 +1,32 @@
 """`gateway import`: move in from an existing SFTP server.
 
-`import clients` reads a CSV file (UTF-8, `;` or `,`, a header with the names of parties/moving_in.COLUMNS) and each
-account's keys from a directory: NAME, NAME.pub, NAME/authorized_keys or NAME/.ssh/authorized_keys. Links are not
-followed: the files are other people's. What is wrong with a line is said of that line; what is wrong with the file as
-a whole is Refused before anything is sent.
+`import clients` reads a list (lists.py, with the columns of parties/moving_in.COLUMNS) and each account's keys from a
+directory: NAME, NAME.pub, NAME/authorized_keys or NAME/.ssh/authorized_keys. Links are not followed: the files are
+other people's. What is wrong with a line is said of that line, what is wrong with the file as a whole is Refused before
+anything is sent.
 """
 
-import csv
-import dataclasses
-import difflib
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import Refused
-from . import host_keys, show
+from . import history, host_keys, lists, show
 from .files import content
-from .options import AsJson, call
+from .lists import Row
+from .options import AsJson, DryRun, call
 from .reach import Api
 
 app = typer.Typer(no_args_is_help=True, help="Move in from an existing SFTP server.")
 
-MAX_BYTES, MAX_KEY_BYTES = 10_000_000, 64_000
+MAX_KEY_BYTES = 64_000
 _MAX_LINES = 2000  # of one call of the API
 _AT_ONCE = 50
 _PLACES = ("{0}", "{0}.pub", "{0}/authorized_keys", "{0}/.ssh/authorized_keys")
 app.command("host-keys")(host_keys.import_host_keys)
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and change nothing.")]
-
-
-@dataclasses.dataclass
-class _Row:
-    """A line of the file: what is sent of it, or what is wrong with it; then what came of it."""
-
-    number: int
-    cells: dict[str, str]
-    report: dict[str, Any] | None = None
-
-    def refuse(self, column: str, reason: str) -> None:
-        self.report = {"outcome": "refused", "made": [], "column": column, "reason": reason, "keys": []}
+app.command("history")(history.import_history)
 
 
 @app.command("clients")
@@ -74,53 +59,14 @@ def import_clients(
     _show(rows, dry_run, as_json)
 
 
-def read(file: Path) -> list[_Row]:
-    """The lines of a list. Refused: no such file, no text, no header, a column that nobody knows."""
-    try:
-        text = content(file, MAX_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Refused(f"{file}: not UTF-8: save it as CSV UTF-8") from None
-    except OSError as error:
-        raise Refused(f"{file}: {error.strerror}") from None
-    first = text.split("\n", 1)[0]
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first else ",", strict=True)
-    try:
-        rows = list(_rows(lines, file))
-    except csv.Error as error:
-        raise Refused(f"{file}, line {lines.line_num}: not CSV ({error})") from None
-    if len(rows) > _MAX_LINES:
-        raise Refused(f"{file}: {len(rows)} lines, at most {_MAX_LINES} at once: split it")
-    return rows
-
-
-def _rows(lines: Any, file: Path) -> Iterator[_Row]:
-    header = [name.strip().lower() for name in next(lines, [])]
-    _check_header(header, file)
-    for cells in lines:
-        if not any(cell.strip() for cell in cells):
-            continue
-        row = _Row(lines.line_num, {name: cell.strip() for name, cell in zip(header, cells, strict=False)})
-        if len(cells) != len(header):
-            row.refuse("", f"the line has {len(cells)} cells, the header {len(header)}")
-        yield row
-
-
-def _check_header(header: Sequence[str], file: Path) -> None:
+def read(file: Path) -> list[Row]:
+    """The lines of a list; see lists.read."""
     from ..parties.moving_in import COLUMNS, REQUIRED
 
-    for name in header:
-        if name not in COLUMNS:
-            near = difflib.get_close_matches(name, COLUMNS, 1)
-            meant = f"; {near[0]} was meant?" if near else f": the columns are {', '.join(COLUMNS)}"
-            raise Refused(f"{file}: no column is named {name!r}{meant}")
-        if header.count(name) > 1:
-            raise Refused(f"{file}: the column {name} is there twice")
-    for name in REQUIRED:
-        if name not in header:
-            raise Refused(f"{file}: the column {name} is missing")
+    return lists.read(file, COLUMNS, REQUIRED, max_lines=_MAX_LINES)
 
 
-def _add_keys(rows: list[_Row], directory: Path) -> None:
+def _add_keys(rows: list[Row], directory: Path) -> None:
     from ..domain import identifiers
 
     if not directory.is_dir():
@@ -144,9 +90,10 @@ def _found(directory: Path, name: str) -> Iterator[str]:
             yield content(path, MAX_KEY_BYTES, follow=False).decode()
 
 
-def _show(rows: list[_Row], dry_run: bool, as_json: bool) -> None:
+def _show(rows: list[Row], dry_run: bool, as_json: bool) -> None:
     reports: list[dict[str, Any]] = [
         {"line": row.number, "client": row.cells.get("client", ""), "user_name": row.cells.get("user_name", "")}
+        | {"made": [], "keys": []}
         | (row.report or {})
         for row in rows
     ]

@@ -1,7 +1,8 @@
 """The places of entries in a folder: by its layout and its name template, each name once and for ever.
 
-A name that was ever used in the folder, compared without case, is never used again; nor is a place that its client has
-given to something. `k` = 2, 3 … tells them apart. Runs inside the publishing transaction, which holds the folder's row.
+A name that was ever used in the folder, compared without case, is never used again, by the server before either: an ERP
+passes over a name that it knows. So it is with a place that its client has given to something. `k` = 2, 3 … tells them
+apart. Runs inside the publishing transaction, which holds the folder's row.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from ..parties import layouts
 from ..store.database import Transaction
 
 ENTRY = metadata.tables["folder_entry"]
+HISTORY = metadata.tables["history_file"]
 
 Wanted = tuple[Document, str, str, str]  # with the contract's number, the nature's code and the ending
 
@@ -67,10 +69,12 @@ class Namer:
         return names.fold(f"{layouts.place_of(directory)}/{name}")
 
     def _names_used(self, folded: Iterable[str]) -> set[str]:
-        used = sa.select(ENTRY.c.name_folded).where(
-            ENTRY.c.folder_id == self._folder_id, ENTRY.c.name_folded.in_(folded)
-        )
-        return set(self._tx.execute(used).scalars())
+        wanted = list(folded)
+        used = [
+            sa.select(table.c.name_folded).where(table.c.folder_id == self._folder_id, table.c.name_folded.in_(wanted))
+            for table in (ENTRY, HISTORY)
+        ]
+        return set(self._tx.execute(sa.union_all(*used)).scalars())
 
     def _places_taken(self, places: Iterable[str]) -> set[str]:
         """Those that hold something which its client moved there or made."""

@@ -47,6 +47,7 @@ class Folder(SQLModel, table=True):
     last_sequence: int = Field(default=0, sa_type=sa.BigInteger)
     last_mtime: int = Field(default=0, sa_type=sa.BigInteger, description="Unix seconds")
     version: int = Field(default=0, sa_type=sa.BigInteger, description="Counts whatever changes a listing")
+    imports: int = Field(default=0, sa_type=sa.BigInteger, description="Counts imports of history (history.py)")
     networks: list[str] | None = Field(
         default=None, sa_type=JSON, description="Where its client may come from: 192.0.2.0/24; None: from everywhere"
     )

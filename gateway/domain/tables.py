@@ -16,6 +16,7 @@ from .folders import (
     LegacyPermit,
     SshKey,
 )
+from .history import HistoryFile
 from .ledger import PersonalValue, Record
 from .parties import (
     ApiToken,
@@ -57,6 +58,7 @@ __all__ = [
     "FolderMonth",
     "FolderSession",
     "FutureSubscription",
+    "HistoryFile",
     "IdempotencyKey",
     "LegacyPermit",
     "Mailbox",

@@ -91,6 +91,8 @@ SENTENCES = {
     "folder.changed": "{actor} changed the drop folder's rules[; formats {formats}][; receipt by {receipt_mode}]"
     "[; layout {layout}][; names {name_template}][; {inbox_days} days in the inbox]"
     "[; {linger_minutes} minutes to linger].",
+    "history.imported": "{actor} imported {files} files of the server before into the archive, {bytes} bytes; their "
+    "list has SHA-256 {list_sha256}.",
     "manifest.made": "The manifest of {day} was made and signed, up to number {last_sequence}: SHA-256 {sha256}.",
     "folder.path_map_changed": "{actor} changed the paths of the server before[: {paths}].",
     "folder.networks_changed": "{actor} changed from where the folder's client may come[: {networks}].",

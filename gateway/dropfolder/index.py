@@ -24,13 +24,14 @@ import sqlalchemy as sa
 import structlog
 
 from .. import clock
+from ..domain import names
 from ..domain.folders import ReceiptMode
 from ..domain.path_map import PathMap
 from ..domain.tables import metadata
 from ..errors import Unavailable
 from ..store import database
 from ..store.database import Database, Transaction
-from . import paths
+from . import history, paths
 from .ranges import Ranges
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,11 @@ class Item:
     is_moved: bool  # by a client
     received_at: dt.datetime | None
 
+    @property
+    def is_history(self) -> bool:
+        """Brought along from the server before: no entry, and none of the folder's numbers, which begin with 1."""
+        return self.sequence == 0
+
 
 def own_place(row: Any) -> str:
     """Where an entry was published; a client may have moved it."""
@@ -116,6 +122,14 @@ def items_where(tx: Transaction, folder_id: str, *conditions: Any) -> list[Item]
     return [item_of(row) for row in tx.execute(query)]
 
 
+def history_in(tx: Transaction, folder_id: str, month: str, name: str | None = None) -> list[Item]:
+    """What a month of the archive has of the server before; see history.in_month."""
+    return [
+        Item(row.id, "", row.name, "", row.sha256, row.size, row.mtime, row.month, 0, 0, False, False, False, None)
+        for row in history.in_month(tx, folder_id, month, name)
+    ]
+
+
 class Month(list[Item]):
     """The entries of one month of the archive; a list that is forgotten when nobody holds it."""
 
@@ -134,6 +148,8 @@ class _News:
     items: list[Item]
     directories: dict[str, int] | None  # path -> Unix seconds; None: as before
     months: dict[str, int] | None  # YYYY-MM -> least mtime in it; None: as before
+    imports: int
+    history: frozenset[str] | None  # months of which there is history; None: as before
 
 
 class Index:
@@ -158,9 +174,11 @@ class Index:
         self._places: dict[str, dict[str, Item]] = {}
         self._directories: dict[str, int] = {}
         self._months: dict[str, int] = {}
+        self._imports = -1
+        self._history: frozenset[str] = frozenset()
         self._pins: Counter[str] = Counter()
         self._doubtful: dict[str, Ranges] = {}  # by entry, of its last read that a lost connection ended
-        self._archive: WeakValueDictionary[tuple[str, int, int], Month] = WeakValueDictionary()
+        self._archive: WeakValueDictionary[tuple[str, int, int, int], Month] = WeakValueDictionary()
 
     # -- freshness
 
@@ -209,6 +227,7 @@ class Index:
                 FOLDER.c.receipt_mode,
                 FOLDER.c.linger_minutes,
                 FOLDER.c.path_map,
+                FOLDER.c.imports,
             ).where(FOLDER.c.id == self.folder_id)
         ).one()
         now = database.now(tx)
@@ -226,8 +245,10 @@ class Index:
             months = self._read_months(tx)
         version, last_mtime, last_sequence = folder.version, folder.last_mtime, folder.last_sequence
         path_map = PathMap(folder.path_map or ())
-        mode = folder.receipt_mode
-        return _News(version, last_mtime, last_sequence, mode, linger, path_map, now, items, directories, months)
+        brought = history.months(tx, self.folder_id) if folder.imports != self._imports else None
+        rules = folder.receipt_mode, linger, path_map
+        news = (version, last_mtime, last_sequence, *rules, now, items, directories, months)
+        return _News(*news, folder.imports, brought)
 
     @staticmethod
     def _is_at_hand(received_after: dt.datetime) -> Any:
@@ -283,6 +304,9 @@ class Index:
                 self._directories = news.directories
             if news.months is not None:
                 self._months = news.months
+            if news.history is not None:
+                self._history = news.history
+            self._imports = news.imports
             self._version, self._last_sequence = news.version, news.last_sequence
             self.last_mtime, self._linger = news.last_mtime, news.linger
             self.path_map, self.receipt_mode = news.path_map, news.receipt_mode
@@ -389,23 +413,30 @@ class Index:
         return made
 
     def archived(self, month: str) -> Month:
-        """What was published in a month and is not withdrawn, from the database.
+        """What was published in a month and is not withdrawn, after its history, from the database.
 
-        Everybody who asks until something is published shares one list: an archive is large, and handles are many.
+        Everybody who asks until something comes to it shares one list: an archive is large, and handles are many.
         """
-        key = (month, self._last_sequence, self.last_mtime)
+        key = (month, self._last_sequence, self.last_mtime, self._imports)
         found = self._archive.get(key)
         if found is None:
-            found = Month(self._db.read(lambda tx: items_where(tx, self.folder_id, *self.in_month(month))))
-            self._archive[key] = found
+            found = self._archive[key] = Month(self.in_month(month))
         return found
 
-    def in_month(self, month: str) -> tuple[Any, ...]:
-        """The conditions for what a month of the archive holds."""
-        return ENTRY.c.month == month, ENTRY.c.withdrawn_at.is_(None), ENTRY.c.mtime < self.last_mtime
+    def in_month(self, month: str, name: str | None = None) -> list[Item]:
+        """What a month of the archive holds, its history first; under that name alone, if one is given."""
+        that = [ENTRY.c.month == month, ENTRY.c.withdrawn_at.is_(None), ENTRY.c.mtime < self.last_mtime]
+        if name is not None:
+            that.append(ENTRY.c.name_folded == names.fold(name))
+
+        def look(tx: Transaction) -> list[Item]:
+            brought = history_in(tx, self.folder_id, month, name) if month in self._history else []
+            return brought + items_where(tx, self.folder_id, *that)
+
+        return self._db.read(look)
 
     def months(self) -> list[str]:
         """The archive's months, `YYYY-MM`, oldest first."""
         with self._lock:
-            months = sorted(self._months.items())
-        return [month for month, mtime in months if mtime < self.last_mtime]
+            months, brought = list(self._months.items()), self._history
+        return sorted({month for month, mtime in months if mtime < self.last_mtime} | brought)

@@ -45,6 +45,10 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PUT", "/clients/{client_id}/folders/{folder_id}/path-map"): {"paths": [{"from": "/out", "to": "/inbox"}]},
     ("PUT", "/clients/{client_id}/dry-run"): {"dry_run": True},
     ("PUT", "/imports/clients"): {"dry_run": True, "lines": [{"client": "Nouveau", "user_name": "nouveau"}]},
+    ("PUT", "/imports/history"): {
+        "lines": [{"user_name": "nobody", "name": "a.pdf", "mtime": 1, "sha256": "0" * 64, "size": 1}]
+    },
+    ("POST", "/imports/history/bytes"): None,
     ("POST", "/tokens"): {"name": "x", "scope": "operator:viewer"},
 }
 

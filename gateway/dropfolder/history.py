@@ -1,0 +1,250 @@
+"""The history of a folder: files of the server before, brought along into its archive, and how they are found there.
+
+A line names a file, its date and its bytes, which are in the store before it is taken. The lines of a call are one
+transaction, with one record for each folder, which holds who, how many, and the digest of the list. A line that is
+there already, the same, changes nothing, so an import can be killed and repeated. What is there never changes: an
+entry, or other bytes under that name in that month, are said, and a person gives the file another name.
+
+Refused is a line alone: a log-in that nobody has, a name that a client could not use, a date that cannot be.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+
+from .. import clock, evidence
+from ..access import Actor, Permission
+from ..domain import names
+from ..domain.tables import metadata
+from ..errors import GatewayError, Refused
+from ..evidence import Fact
+from ..store import database
+from ..store.blobs import Blobs, is_whole
+from ..store.database import Database, Transaction
+from . import paths
+
+HISTORY = metadata.tables["history_file"]
+ENTRY = metadata.tables["folder_entry"]
+FOLDER = metadata.tables["folder"]
+MAX_LINES = 500  # of one call
+MAX_NAME = 255  # bytes: NAME_MAX
+Place = tuple[str, str, str]  # folder, month, folded name
+
+
+@dataclass(frozen=True)
+class Line:
+    """One file of the server before."""
+
+    user_name: str
+    name: str
+    mtime: int  # Unix seconds: its date there
+    sha256: str  # 64 hexadecimal digits
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a line: created, same, differs, refused. The last two made nothing, for `reason`, in `column`."""
+
+    outcome: str
+    place: str = ""  # in the client's home; empty where there is none
+    column: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a line is held to."""
+
+    zone: ZoneInfo  # the issuer's: a month begins there
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class _There:
+    """What has a place already."""
+
+    name: str
+    sha256: str
+    is_entry: bool
+
+
+def rehearse(db: Database, lines: Sequence[Line], rules: Rules) -> list[Report]:
+    """What `take` would report of these lines, once their bytes are in the store; it writes nothing."""
+    return db.read(lambda tx: _judged(tx, lines, rules)[0])
+
+
+def take(db: Database, blobs: Blobs, actor: Actor, lines: Sequence[Line], rules: Rules) -> list[Report]:
+    """Import at most MAX_LINES lines whose bytes are in the store; what came of each."""
+    actor.require(Permission.PARTIES_MANAGE)
+    whole = {sha256 for sha256 in {line.sha256 for line in lines} if is_whole(blobs, sha256)}
+    return db.write(lambda tx: _take(tx, actor, lines, rules, whole))
+
+
+def _take(tx: Transaction, actor: Actor, lines: Sequence[Line], rules: Rules, whole: set[str]) -> list[Report]:
+    _hold(tx, lines)
+    reports, rows = _judged(tx, lines, rules, whole)
+    for folder_id in sorted({row["folder_id"] for row in rows}):
+        _insert(tx, actor, folder_id, [row for row in rows if row["folder_id"] == folder_id])
+    return reports
+
+
+def _hold(tx: Transaction, lines: Sequence[Line]) -> None:
+    """Until the commit nothing is published into these folders, and no other import names anything in them."""
+    held = sa.select(FOLDER.c.id).where(FOLDER.c.user_name.in_(_asked(line.user_name for line in lines)))
+    tx.execute(held.order_by(FOLDER.c.id).with_for_update()).all()
+
+
+def _judged(
+    tx: Transaction, lines: Sequence[Line], rules: Rules, whole: set[str] | None = None
+) -> tuple[list[Report], list[dict[str, Any]]]:
+    """What comes of each line after those before it, and the rows to insert. `whole`: None asks for no bytes."""
+    now = database.now(tx)
+    folders = _folders(tx, lines)
+    there = _there(tx, [row.id for row in folders.values()], lines)
+    reports, rows = [], []
+    for line in lines:
+        try:
+            row = _row(line, folders, rules, now)
+            report = _compared(row, there)
+            if report.outcome == "created" and whole is not None and line.sha256 not in whole:
+                raise Refused("its bytes are not in the store: send them first", column="sha256")
+        except GatewayError as error:
+            report = Report("refused", "", str(error.facts.get("column", "name")), error.message)
+        if report.outcome == "created":
+            rows.append(row)
+            there[_place(row)] = _There(row["name"], row["sha256"], is_entry=False)
+        reports.append(report)
+    return reports, rows
+
+
+def _folders(tx: Transaction, lines: Sequence[Line]) -> dict[str, Any]:
+    wanted = _asked(line.user_name for line in lines)
+    query = sa.select(FOLDER.c.id, FOLDER.c.user_name, FOLDER.c.is_intake).where(FOLDER.c.user_name.in_(wanted))
+    return {row.user_name: row for row in tx.execute(query)}
+
+
+def _asked(texts: Iterable[str]) -> set[str]:
+    """Those that a database can be asked for: NUL and halves of characters are in none of its columns."""
+    return {text for text in texts if "\0" not in text and text.encode(errors="ignore").decode() == text}
+
+
+def _there(tx: Transaction, folder_ids: Sequence[str], lines: Sequence[Line]) -> dict[Place, _There]:
+    """What these folders have under the names of the lines, in whatever month."""
+    wanted = _asked(names.fold(line.name) for line in lines)
+    found = {}
+    for table in (HISTORY, ENTRY):  # an entry, if there were both, is what counts
+        columns = (table.c.folder_id, table.c.month, table.c.name_folded, table.c.name, table.c.sha256)
+        query = sa.select(*columns).where(table.c.folder_id.in_(folder_ids), table.c.name_folded.in_(wanted))
+        for row in tx.execute(query):
+            found[row.folder_id, row.month, row.name_folded] = _There(row.name, row.sha256, table is ENTRY)
+    return found
+
+
+def _row(line: Line, folders: dict[str, Any], rules: Rules, now: dt.datetime) -> dict[str, Any]:
+    """The row of a line; Refused, with the column at fault."""
+    folder = folders.get(line.user_name)
+    if folder is None:
+        raise Refused("no client has this log-in name: import the clients first", column="user_name")
+    if folder.is_intake:
+        raise Refused("this log-in hands documents in: it has no archive", column="user_name")
+    if not 0 <= line.mtime <= now.timestamp():
+        raise Refused("its date lies before 1970 or in the future: say which it is in the column date", column="date")
+    if line.size > rules.max_bytes:
+        text = f"it has more than {rules.max_bytes} bytes: raise [http] max_upload_megabytes for the import"
+        raise Refused(text, column="file")
+    month = f"{dt.datetime.fromtimestamp(line.mtime, rules.zone):%Y-%m}"
+    check_name(line.name)
+    return {
+        "id": clock.new_id("hst"),
+        "folder_id": folder.id,
+        "month": month,
+        "name": line.name,
+        "name_folded": names.fold(line.name),
+        "sha256": line.sha256,
+        "size": line.size,
+        "mtime": line.mtime,
+        "imported_at": now,
+    }
+
+
+def check_name(name: str) -> None:
+    """Whether a file in the archive may have this name; Refused."""
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        raise Refused("its name is not UTF-8: say another in the column name of a list", column="name") from None
+    if name in ("", ".", "..") or "/" in name:
+        raise Refused("a name is not empty, . or .., and holds no slash", column="name")
+    if len(encoded) > MAX_NAME:
+        raise Refused(f"a name has at most {MAX_NAME} bytes", column="name")
+    paths.check_form(f"/{place_of('YYYY-MM', name)}")
+
+
+def place_of(month: str, name: str) -> str:
+    """The path in the client's home, `archive/YYYY/MM/name`."""
+    return f"archive/{month[:4]}/{month[5:]}/{name}"
+
+
+def _place(row: dict[str, Any]) -> Place:
+    return row["folder_id"], row["month"], row["name_folded"]
+
+
+def _compared(row: dict[str, Any], there: dict[Place, _There]) -> Report:
+    """A row beside what has its place: what the gateway published stays what it is, as does what was imported."""
+    place, known = place_of(row["month"], row["name"]), there.get(_place(row))
+    if known is None:
+        return Report("created", place)
+    if (known.name, known.sha256) == (row["name"], row["sha256"]):
+        return Report("same", place)
+    if known.is_entry:
+        text = "the gateway published other bytes under this name in that month"
+    elif known.name != row["name"]:
+        text = f"{known.name} is there: for some systems the two names are one"
+    else:
+        text = "other bytes are there under this name"
+    return Report("differs", place, "name", f"{text}: give the file another name in the column name of a list")
+
+
+def _insert(tx: Transaction, actor: Actor, folder_id: str, rows: list[dict[str, Any]]) -> None:
+    """The rows of one folder, with the record of their import; the folder's listing has changed."""
+    import_id = clock.new_id("imp")
+    tx.execute(sa.insert(HISTORY), [row | {"import_id": import_id} for row in rows])
+    values = {"version": FOLDER.c.version + 1, "imports": FOLDER.c.imports + 1}
+    tx.execute(sa.update(FOLDER).where(FOLDER.c.id == folder_id).values(**values))
+    size = sum(row["size"] for row in rows)
+    listed = {"import": import_id, "files": len(rows), "bytes": size, "list_sha256": list_digest(rows)}
+    evidence.record_all(tx, [Fact("history.imported", folder_id, None, {"actor": actor.id} | listed)])
+
+
+def list_digest(rows: Iterable[dict[str, Any]]) -> str:
+    """SHA-256 of a list of files as `sha256sum` writes it, one line each, `archive/YYYY/MM/name`, in order of path."""
+    lines = sorted((place_of(row["month"], row["name"]), row["sha256"]) for row in rows)
+    return hashlib.sha256("".join(f"{sha256}  {place}\n" for place, sha256 in lines).encode()).hexdigest()
+
+
+# -- how it is found
+
+
+def months(tx: Transaction, folder_id: str) -> frozenset[str]:
+    """The months, YYYY-MM, of which a folder has history."""
+    found: set[str] = set()
+    query = sa.select(sa.func.min(HISTORY.c.month)).where(
+        HISTORY.c.folder_id == folder_id, HISTORY.c.month > sa.bindparam("after")
+    )
+    while month := tx.execute(query, {"after": max(found, default="")}).scalar_one():
+        found.add(month)  # one step along the index for each
+    return frozenset(found)
+
+
+def in_month(tx: Transaction, folder_id: str, month: str, name: str | None = None) -> list[Any]:
+    """The files of a month in the order of their dates; of that name alone, if one is given."""
+    query = sa.select(HISTORY).where(HISTORY.c.folder_id == folder_id, HISTORY.c.month == month)
+    if name is not None:
+        query = query.where(HISTORY.c.name_folded == names.fold(name))
+    return list(tx.execute(query.order_by(HISTORY.c.mtime, HISTORY.c.name)))
