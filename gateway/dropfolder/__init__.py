@@ -1,9 +1,9 @@
 """A client's drop folder: one virtual file system for every protocol, and what counts as a receipt in it.
 
 The home holds `inbox/` (what waits for the client), `archive/YYYY/MM/` (everything published in that month, for the
-whole retention) and, while there are any, `documents/` (the kinds of document that have no receipt). It exists in
-the database only: an *entry* is one published name, its bytes are a blob. Nothing here knows a protocol; nothing
-here waits for a network.
+whole retention, and what its client had on the server before) and, while there are any, `documents/` (the kinds of
+document that have no receipt). It exists in the database only: an *entry* is one published name, its bytes are a blob.
+Nothing here knows a protocol; nothing here waits for a network.
 
 paths.py     the one normaliser: bytes of the client in, a path inside its home out, or Refused
 index.py     what a folder holds now, in memory, as fresh as one second; which entries may be listed yet
@@ -11,6 +11,7 @@ folders.py   DropFolders: every folder, behind one object
 visit.py     Visit: one session's view of its folder, every call that a protocol makes for a client
 mapped.py    the same under the paths of the server before
 areas.py     the seam for top-level folders whose files are no entries; a Visit hands their paths over
+history.py   what a client had on the server before, in its archive: no entry, no number, no receipt
 manifests.py what proves that nothing is missing: one signed list a day; manifest_area.py shows it
 monthly.py   the same numbers as CSV, one file a month (monthly_csv.py), for programs that compare
 sandbox.py   `sandbox/`: the client's own test area, where it writes
