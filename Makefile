@@ -29,7 +29,7 @@ PIP := $(BIN)/python -m pip install --quiet
 install = @echo 'installing $(lastword $(1)) into $(VENV)'; $(UV) $(1) || { echo "uv could not; once more with pip" >&2; $(PIP) $(1); }
 HASHED := --no-build-isolation --require-hashes -r
 
-.PHONY: setup demo test check test-peers soak bench lock clean
+.PHONY: setup demo test check test-peers docs/clients.md soak bench lock clean
 
 setup: $(VENV)/.runtime
 
@@ -65,6 +65,13 @@ test-peers: $(VENV)/.dev
 	.ci/peers $(BIN)/python
 	$(COMPILE)
 	$(PYTEST) -n 2 --dist worksteal -m 'peer or postgresql'
+
+# Made of a run, and only of a whole one.
+docs/clients.md: $(VENV)/.dev
+	.ci/peers $(BIN)/python
+	@mkdir -p $(@D)
+	$(RUN) tests.peers.clients > $(VENV)/clients.md
+	mv $(VENV)/clients.md $@
 
 soak: export ROUNDS ?= 100
 soak: $(VENV)/.dev

@@ -8,7 +8,7 @@ from tests.peers import requires
 from tests.peers.clients import CLIENTS
 from tests.peers.clients.driver import Driver
 from tests.peers.clients.inbox import Stock, stocked
-from tests.peers.clients.night import work
+from tests.peers.clients.page import PAGE, night, section
 from tests.peers.clients.station import opened
 
 
@@ -21,7 +21,13 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.name, marks=requires(*kind.needs)) for kind in CLIENTS])
 def test_a_client_does_its_night_s_work(kind: type[Driver], stock: Stock, tmp_path: Path) -> None:
-    """Nothing that it does fails, every byte arrives, and what it took away is received, and nothing else."""
+    """Nothing that it does fails, every byte arrives, and what it took away is received, and nothing else.
+
+    docs/clients.md shows the commands that were run.
+    """
     with opened(stock, tmp_path) as station:
-        done = list(work(kind(station)))
-    assert done == ["list", "leave", "resume", "pull", "rename", "delete"]
+        driver = kind(station)
+        steps = night(driver)
+        shown = section(driver, steps)
+    assert [step.name for step in steps[1:]] == ["list", "leave", "resume", "pull", "rename", "delete"]
+    assert shown in PAGE.read_text(), "the page shows other commands: make docs/clients.md"

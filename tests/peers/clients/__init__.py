@@ -4,6 +4,7 @@ inbox.py      5,000 documents, published once and copied for every client
 station.py    a client's directory, and the listeners with such an inbox behind them
 driver.py     what a client can be asked for; one module a family of programs: openssh.py, transfer.py (lftp, curl),
               rclone.py, putty.py, libraries.py (paramiko, asyncssh, ftplib)
+page.py       docs/clients.md from a run: `python -m tests.peers.clients`
 night.py      the night's work and what must be true after each step of it
 """
 

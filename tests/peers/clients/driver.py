@@ -15,6 +15,8 @@ class Driver(ABC):
     protocol: ClassVar[str]  # SFTP or FTPS
     needs: ClassVar[tuple[str, ...]]  # of tests/peers.toml
     resumes: ClassVar[bool] = True  # goes on where it was cut; else it begins again
+    logs_in_by: ClassVar[str] = "key"
+    found: ClassVar[str]  # what an integrator should know, for docs/clients.md
 
     def __init__(self, station: Station) -> None:
         self.station = station

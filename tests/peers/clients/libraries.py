@@ -29,7 +29,7 @@ class Library(Driver):
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)
-        shutil.copy(PROGRAMS / self.source, station.directory / self.source)
+        station.file(self.source, (PROGRAMS / self.source).read_text())
 
     def _interpreter(self) -> list[str]:
         return [sys.executable, self.source]
@@ -69,6 +69,10 @@ class Paramiko(Library):
     """RejectPolicy: a host key that is not known is no host."""
 
     name, protocol, needs, source = "paramiko", "SFTP", (), "paramiko_client.py"
+    found = (
+        "`RejectPolicy`: a host key that is not known is no host. `get` compares sizes by itself. For a resumed "
+        "download, `prefetch` asks ahead; without it each 32 KB wait for an answer."
+    )
 
     def version(self) -> str:
         """Of the distribution."""
@@ -79,6 +83,9 @@ class Asyncssh(Library):
     """known_hosts is checked unless it is None."""
 
     name, protocol, needs, source = "asyncssh", "SFTP", (), "asyncssh_client.py"
+    found = (
+        "`known_hosts` is checked unless it is None. `get` takes a list of names, and keeps the times with `preserve`."
+    )
 
     def version(self) -> str:
         """Of the distribution."""
@@ -89,6 +96,8 @@ class Ftplib(Library):
     """prot_p: without it the data goes in clear, and is refused."""
 
     name, protocol, needs, source = "Python ftplib", "FTPS", (), "ftplib_client.py"
+    logs_in_by = "password"
+    found = "`prot_p()` after the log-in: without it the data would go in clear, and is refused."
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)

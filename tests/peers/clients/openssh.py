@@ -18,6 +18,10 @@ class Sftp(Driver):
     """sftp reads its commands from a file and stops at the first that fails."""
 
     name, protocol, needs = "OpenSSH sftp", "SFTP", ("sftp",)
+    found = (
+        "With `-b` it stops at the first command that fails and exits with 1; a command that begins with `-` may fail. "
+        "`reget` goes on at the size of the local file."
+    )
 
     def version(self) -> str:
         """That of the package; ssh says it."""
@@ -61,6 +65,10 @@ class Scp(Sftp):
     """scp only downloads; sftp does the rest. -s asks for SFTP where an older scp would not."""
 
     name, resumes = "OpenSSH scp", False
+    found = (
+        "It speaks SFTP from release 9 on; 8.7 to 8.9 need `-s`, and the old protocol is refused with a message. It "
+        "only downloads, and begins a cut download again; renaming and deleting are for `sftp`."
+    )
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)

@@ -15,6 +15,10 @@ class Psftp(Driver):
     """-batch: it never asks; without -be it stops at the first command that fails."""
 
     name, protocol, needs = "PuTTY psftp", "SFTP", ("psftp", "puttygen")
+    found = (
+        "The key is PuTTY's own kind of file, made once by `puttygen`. A download takes the document's mode, in which "
+        "nobody may write: give yourself the right before `reget` (`chmod u+w`)."
+    )
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)

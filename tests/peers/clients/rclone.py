@@ -15,6 +15,12 @@ class RcloneSftp(Driver):
     """`shell_type = none`: there is no shell that could hash files; sizes and times are compared."""
 
     name, protocol, needs, resumes = "rclone, SFTP", "SFTP", ("rclone",), False
+    found = (
+        "It may ask for either host key, so `known_hosts` needs both. `shell_type = none`: there is no shell that "
+        "could hash. Give it the names (`--files-from-raw`, `--no-traverse`) or let `rclone move` delete what arrived."
+    )
+
+    by_name: tuple[str, ...] = ("--no-traverse",)
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)
@@ -38,7 +44,7 @@ class RcloneSftp(Driver):
 
     def _list(self, names: Sequence[str]) -> tuple[str, ...]:
         self.station.file("names", "".join(f"{name}\n" for name in names))
-        return ("--files-from-raw", "names", "--no-traverse")
+        return ("--files-from-raw", "names", *self.by_name)
 
     def listed(self) -> list[str]:
         """Names alone."""
@@ -68,10 +74,16 @@ class RcloneSftp(Driver):
 class RcloneFtps(RcloneSftp):
     """Explicit TLS; the authority's certificate is given by SSL_CERT_FILE where the system does not know it."""
 
-    name, protocol = "rclone, FTPS", "FTPS"
+    name, protocol, logs_in_by = "rclone, FTPS", "FTPS", "password"
+    by_name = ()  # this release answers each question about one name by a whole listing: better one listing for all
+    found = (
+        "It lists the folder whenever it looks for one name, also before each deletion (later ones use MLST). "
+        "Leave out `--no-traverse`, and keep the inbox small. For the same reason `moveto` exits with 4 after a rename "
+        "that succeeded: what was read and renamed is received, and in no listing any more."
+    )
 
     def rename(self, old: str, new: str) -> None:
-        """It looks for the new name in a listing, where what was read and renamed, so received, is no more: exit 4."""
+        """Exit 4 where it then looks for the new name in a listing."""
         self.station.run(*self._command("moveto", f"gateway:inbox/{old}", f"gateway:inbox/{new}"), may_fail=True)
 
     def _configure(self) -> None:

@@ -1,4 +1,7 @@
-"""Where a client's programs run: a directory of its own, and the gateway's listeners with its inbox behind them."""
+"""Where a client's programs run: a directory of its own, and the gateway's listeners with its inbox behind them.
+
+What is run there is kept, with the files written for it, so that docs/clients.md shows what was really done.
+"""
 
 import asyncio
 import contextlib
@@ -15,7 +18,7 @@ from typing import Any, TypeVar
 
 import asyncssh
 
-from gateway.config import FtpsSettings, SftpSettings
+from gateway.config import FtpsSettings, SftpLegacySettings, SftpSettings
 from gateway.demo.authority import Authority
 from gateway.domain.folders import SshKey
 from gateway.pools import ThreadPool
@@ -29,6 +32,15 @@ USER = "acme"
 RUN_SECONDS = 60.0
 
 
+@dataclass(frozen=True)
+class Ran:
+    """One call of a program."""
+
+    command: tuple[str, ...]
+    stdin: str
+    files: dict[str, str]  # written since the call before: name and text
+
+
 @dataclass
 class Station:
     """A client's side: its directory with the key, the known host key and the authority; what it may run there."""
@@ -36,10 +48,13 @@ class Station:
     inbox: Inbox
     directory: Path
     sftp_port: int
+    legacy_port: int
     ftps_port: int
     host_key: str  # a line of known_hosts, without the host
     authority: Path
     variables: dict[str, str] = field(default_factory=dict)  # that the client's programs need
+    ran: list[Ran] = field(default_factory=list)
+    _written: dict[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -56,7 +71,18 @@ class Station:
         path = self.directory / name
         path.write_text(text)
         path.chmod(0o600)
+        self._written[name] = text
         return path
+
+    def written(self) -> dict[str, str]:
+        """The files of nobody's call yet; they are nobody's afterwards."""
+        written, self._written = self._written, {}
+        return written
+
+    def _keep(self, command: tuple[str | Path, ...], stdin: str) -> list[str]:
+        words = [str(part) for part in command]
+        self.ran.append(Ran(tuple(words), stdin, self.written()))
+        return words
 
     def run(self, *command: str | Path, stdin: str = "", may_fail: bool = False) -> str:
         """What it printed to its output; unless it may fail, the test fails with its errors.
@@ -64,7 +90,7 @@ class Station:
         Each has a pipe of its own: ssh makes the one of its errors non-blocking, and sftp loses what it then prints.
         """
         done = subprocess.run(
-            [str(part) for part in command], cwd=self.directory, env=self.environment, input=stdin,
+            self._keep(command, stdin), cwd=self.directory, env=self.environment, input=stdin,
             capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
         )  # fmt: skip
         said = done.stdout[-200:] + done.stderr[-300:]
@@ -74,7 +100,7 @@ class Station:
     def start(self, *command: str | Path, stdin: str = "") -> "subprocess.Popen[bytes]":
         """The same, but go on; in a process group of its own."""
         process = subprocess.Popen(
-            [str(part) for part in command], cwd=self.directory, env=self.environment,
+            self._keep(command, stdin), cwd=self.directory, env=self.environment,
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         assert process.stdin is not None
@@ -117,13 +143,14 @@ def opened(stock: Stock, directory: Path) -> Iterator[Station]:
             listen_implicit="", confirm_seconds=2,
         )  # fmt: skip
         pool = ThreadPool("folder", 4)
-        sftp = SftpServer(settings, inbox.folders, pool, directory)
+        legacy = SftpLegacySettings(enabled=True, listen="127.0.0.1:0")
+        sftp = SftpServer(settings, inbox.folders, pool, directory, legacy)
         ftps = FtpsServer(ftps_settings, settings, inbox.folders, pool, sftp.limits, sftp.penalties, sftp.failures)
-        ((_, sftp_port),) = run(sftp.start())
+        (_, sftp_port), (_, legacy_port) = run(sftp.start())
         ((_, ftps_port),) = run(ftps.start())
         client = directory / "client"
         (client / "here").mkdir(parents=True)
-        station = Station(inbox, client, sftp_port, ftps_port, sftp.host_key, authority.root)
+        station = Station(inbox, client, sftp_port, legacy_port, ftps_port, sftp.host_key, authority.root)
         key.write_private_key(client / "id")
         (client / "id").chmod(0o600)
         key.write_public_key(client / "id.pub")
@@ -131,6 +158,7 @@ def opened(stock: Stock, directory: Path) -> Iterator[Station]:
         rsa = asyncssh.read_private_key(directory / "ssh_rsa_host_key").export_public_key().decode().strip()
         lines = (f"[127.0.0.1]:{sftp_port} {line}\n" for line in (sftp.host_key, rsa))
         station.file("known_hosts", "".join(lines))
+        station.written()
         try:
             yield station
         finally:

@@ -21,6 +21,10 @@ class LftpSftp(Driver):
     """lftp runs ssh, which is told everything about keys."""
 
     name, protocol = "lftp, SFTP", "SFTP"
+    found = (
+        "It does not wait for the answer to the last close: let another command follow the last `get`, or the end of "
+        "that download may go unseen. `get -c` goes on at the size of the local file."
+    )
     needs: ClassVar[tuple[str, ...]] = ("lftp", "sftp")
     settings: tuple[str, ...] = (f'set sftp:connect-program "ssh -a -x {" ".join(PINNED)}"',)
 
@@ -33,12 +37,13 @@ class LftpSftp(Driver):
         done = subprocess.run([program("lftp"), "--version"], capture_output=True, text=True, check=True)
         return done.stdout.split("Version", 1)[1].split()[0]
 
-    def _script(self, *commands: str) -> str:
+    def _write(self, *commands: str) -> None:
         settings = ("set cmd:fail-exit yes", "set net:max-retries 2", "set net:timeout 20", *self.settings)
-        return "".join(f"{line}\n" for line in (*settings, self.where, *commands))
+        self.station.file("gateway.lftp", "".join(f"{line}\n" for line in (*settings, self.where)))
+        self.station.file("job.lftp", "".join(f"{line}\n" for line in ("source gateway.lftp", *commands)))
 
     def _run(self, *commands: str) -> str:
-        self.station.file("job.lftp", self._script(*commands))
+        self._write(*commands)
         return self.station.run(program("lftp"), "--norc", "-f", "job.lftp")
 
     def listed(self) -> list[str]:
@@ -51,7 +56,7 @@ class LftpSftp(Driver):
 
     def begin(self, name: str) -> "subprocess.Popen[bytes]":
         """As any get."""
-        self.station.file("job.lftp", self._script(f"get -O here inbox/{name}"))
+        self._write(f"get -O here inbox/{name}")
         return self.station.start(program("lftp"), "--norc", "-f", "job.lftp")
 
     def resume(self, name: str) -> None:
@@ -70,7 +75,11 @@ class LftpSftp(Driver):
 class LftpFtps(LftpSftp):
     """Explicit TLS on both channels; without `ssl-force` lftp would go on in clear where TLS fails."""
 
-    name, protocol, needs = "lftp, FTPS", "FTPS", ("lftp",)
+    name, protocol, needs, logs_in_by = "lftp, FTPS", "FTPS", ("lftp",), "password"
+    found = (
+        "Without `ftp:ssl-force` it would go on in clear where TLS fails, which the gateway refuses. The password is "
+        "in `~/.netrc`."
+    )
     settings: tuple[str, ...] = (
         "set ftp:ssl-force yes",
         "set ftp:ssl-protect-data yes",
@@ -88,6 +97,10 @@ class CurlSftp(Driver):
     """curl takes the host's key from ~/.ssh/known_hosts and refuses another one."""
 
     name, protocol, needs = "curl, SFTP", "SFTP", ("curl-sftp",)
+    found = (
+        "The host's key comes from `~/.ssh/known_hosts`. `fail-early`: without it curl goes on after a download that "
+        "failed, and its exit status is the last one's. Many downloads in one call share one connection."
+    )
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)
@@ -144,7 +157,8 @@ class CurlSftp(Driver):
 class CurlFtps(CurlSftp):
     """ssl-reqd: TLS on both channels, or nothing."""
 
-    name, protocol, needs = "curl, FTPS", "FTPS", ("curl",)
+    name, protocol, needs, logs_in_by = "curl, FTPS", "FTPS", ("curl",), "password"
+    found = "`ssl-reqd`: TLS on both channels, or nothing. The password is in `~/.netrc`, never in a command line."
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)
