@@ -38,6 +38,7 @@ class Permission(enum.StrEnum):
     DOCUMENTS_DECIDE = "documents.decide"  # the exits of quarantine, withdrawal
     DELIVERIES_MANAGE = "deliveries.manage"  # retry, cancel, again
     DELIVERIES_ACKNOWLEDGE = "deliveries.acknowledge"  # a receipt: the client's own fact, which nobody makes for it
+    FOLDER_ASK = "folder.ask"  # a range once more, test documents
     PARTIES_READ = "parties.read"
     PARTIES_MANAGE = "parties.manage"
     SUBSCRIPTIONS_MANAGE = "subscriptions.manage"
@@ -67,6 +68,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         {
             _P.DOCUMENTS_READ,
             _P.DELIVERIES_ACKNOWLEDGE,
+            _P.FOLDER_ASK,
             _P.PARTIES_READ,
             _P.SUBSCRIPTIONS_MANAGE,
             _P.SETTINGS_MANAGE,

@@ -320,6 +320,12 @@ class FolderSettings(Section):
     directories: int = Field(
         100, ge=0, description="Folders that one client may make under its inbox, and under its sandbox."
     )
+    again_documents: int = Field(
+        1000, ge=1, le=10_000, description="Published documents that one request may ask for again."
+    )
+    again_documents_a_day: int = Field(
+        10_000, ge=0, description="The same of one folder within 24 hours, by its client; an operator may ask for more."
+    )
     sandbox_megabytes: float = Field(
         100.0, ge=0, description="What one client may keep under sandbox/, over all its folders; 0: nothing."
     )

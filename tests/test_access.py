@@ -30,6 +30,7 @@ MATRIX = {
     Role.CLIENT: {
         _P.DOCUMENTS_READ,
         _P.DELIVERIES_ACKNOWLEDGE,
+        _P.FOLDER_ASK,
         _P.PARTIES_READ,
         _P.SUBSCRIPTIONS_MANAGE,
         _P.SETTINGS_MANAGE,

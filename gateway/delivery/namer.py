@@ -39,11 +39,14 @@ class Namer:
         self._used = self._names_used({names.fold(name) for name in candidates})
         self._taken = self._places_taken({self._place(self._directory(one), self._candidate(one, 1)) for one in wanted})
 
-    def place(self, wanted: Wanted) -> tuple[str, str]:
-        """Folder inside the area, and name: the first that is free; from now on it is used."""
+    def place(self, wanted: Wanted, again: int = 0) -> tuple[str, str]:
+        """Folder inside the area, and name: the first that is free; from now on it is used.
+
+        `again`: deliveries that the document had before. Their names need not be tried one by one.
+        """
         k, directory = 1, self._directory(wanted)
         while self._is_used(directory, name := self._candidate(wanted, k), k):
-            k += 1
+            k = max(k, again) + 1
         self._used.add(names.fold(name))
         return directory, name
 

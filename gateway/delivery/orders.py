@@ -68,7 +68,7 @@ def send_again(tx: Transaction, delivery_id: str, actor: str, reason: str) -> st
     """A new delivery, marked `again`, of the same document to the same destination; its id. Never automatic."""
     before = _delivery(tx, delivery_id)
     document = _require_not_withdrawn(tx, before)
-    new = plan.again(tx, document, before.channel, before.destination, database.now(tx))
+    (new,) = plan.again(tx, [document], before.channel, before.destination, database.now(tx))
     record(tx, "delivery.ordered_again", new, document=document.id, actor=actor, reason=reason, of=before.id)
     return new
 

@@ -89,11 +89,11 @@ def _say_undelivered(tx: Transaction, document: Document, missing: str, at: dt.d
         log.warning("document.undelivered", document=document.id, cause=missing)
 
 
-def insert(tx: Transaction, rows: list[dict[str, Any]]) -> list[str]:
+def insert(tx: Transaction, rows: list[dict[str, Any]], **asked: Any) -> list[str]:
     """Insert planned deliveries with their evidence."""
     if rows:
         tx.execute(sa.insert(Delivery), rows)
-        record_all(tx, [_fact(row) for row in rows])
+        record_all(tx, [_fact(row, asked) for row in rows])
     return [row["id"] for row in rows]
 
 
@@ -184,21 +184,28 @@ def _row(
     }
 
 
-def again(tx: Transaction, document: Document, channel: Channel, destination: str, at: dt.datetime) -> str:
-    """Plan another delivery of a document to a destination that it had before; its id."""
-    count = tx.exec(
-        select(sa.func.count())
-        .select_from(Delivery)
-        .where(Delivery.document_id == document.id, Delivery.channel == channel, Delivery.destination == destination)
-    ).one()
-    assert document.client_id is not None
-    held = DRY_RUN if is_in_dry_run(tx, document.client_id) else ""
-    return insert(tx, [_row(document, _Target(channel, destination, held), None, at, again=count)])[0]
+def again(
+    tx: Transaction, documents: Sequence[Document], channel: Channel, destination: str, at: dt.datetime, **asked: Any
+) -> list[str]:
+    """Plan another delivery of a client's documents to a destination that they had before; the ids, in their order.
+
+    `asked`: facts for each delivery's record.
+    """
+    query = sa.select(col(Delivery.document_id), sa.func.count()).where(
+        col(Delivery.document_id).in_([one.id for one in documents]),
+        col(Delivery.channel) == channel,
+        col(Delivery.destination) == destination,
+    )
+    counts: dict[str, int] = dict(tx.execute(query.group_by(col(Delivery.document_id))).all())
+    client_id = documents[0].client_id
+    assert client_id is not None
+    target = _Target(channel, destination, DRY_RUN if is_in_dry_run(tx, client_id) else "")
+    return insert(tx, [_row(one, target, None, at, again=counts[one.id]) for one in documents], **asked)
 
 
-def _fact(row: dict[str, Any]) -> Fact:
+def _fact(row: dict[str, Any], asked: dict[str, Any]) -> Fact:
     event = "delivery.held" if row["state_reason"] else "delivery.planned"
-    facts = {key: row[key] for key in ("channel", "destination", "again", "settings_id")}
+    facts = {key: row[key] for key in ("channel", "destination", "again", "settings_id")} | asked
     if row["state_reason"]:
         facts["reason"] = row["state_reason"]
     return Fact(event, row["id"], row["document_id"], facts)

@@ -128,7 +128,7 @@ def _publish_folder(
     namer = Namer(tx, folder_id, folder.layout, folder.name_template, wanted)
     entries, events = [], []
     for sequence, (delivery, document, contract, part) in enumerate(parts, last_sequence - len(parts) + 1):
-        directory, name = namer.place((document, contract, part.code, part.format))
+        directory, name = namer.place((document, contract, part.code, part.format), delivery.again)
         entry = {
             "id": clock.new_id("ent"),
             "folder_id": folder_id,

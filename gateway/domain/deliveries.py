@@ -12,7 +12,7 @@ from .states import Channel, DeliveryState
 class Delivery(SQLModel, table=True):
     """One document to one destination over one channel.
 
-    `destination` is a mailbox id or a folder id. `again` is 0, or counts deliveries that an operator asked for.
+    `destination` is a mailbox id or a folder id. `again` is 0, or counts those before one that was asked for.
     """
 
     __tablename__ = "delivery"
@@ -59,6 +59,13 @@ class Delivery(SQLModel, table=True):
             postgresql_where=sa.text("due_at IS NOT NULL"),
         ),
         sa.Index("ix_delivery_state", "state", "id"),
+        sa.Index(
+            "ix_delivery_again",
+            "destination",
+            "created_at",
+            sqlite_where=sa.text("again > 0"),
+            postgresql_where=sa.text("again > 0"),
+        ),
         sa.Index("ix_delivery_client_state", "client_id", "state", "id"),
     )
 

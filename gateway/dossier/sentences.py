@@ -33,7 +33,7 @@ SENTENCES = {
     "document.withdrawn": "{actor} withdrew it[: {reason}].[ Mail that had left is not recalled: {mail_that_left}.]",
     "duplicate.made": "Its stamped duplicate was made at the first request: {size} bytes, SHA-256 {sha256}.",
     # its deliveries
-    "delivery.planned": "Planned for {where}[, repeat number {again}].",
+    "delivery.planned": "Planned for {where}[, repeat number {again}][, which {asked_by} asked for][: {because}].",
     "delivery.held": "Held back from {where}[: {reason}][: {reply}].",
     "delivery.ordered_again": "{actor} ordered another delivery to {where}[: {reason}].",
     "delivery.claimed": "Taken up for {where}.",
@@ -93,6 +93,8 @@ SENTENCES = {
     "[; {linger_minutes} minutes to linger].",
     "history.imported": "{actor} imported {files} files of the server before into the archive, {bytes} bytes; their "
     "list has SHA-256 {list_sha256}.",
+    "folder.asked_again": "{actor} asked for {documents} documents again[ from number {first}][ up to number {last}]"
+    "[ from {from_day}][ to {to_day}][: {reason}].",
     "manifest.made": "The manifest of {day} was made and signed, up to number {last_sequence}: SHA-256 {sha256}.",
     "folder.path_map_changed": "{actor} changed the paths of the server before[: {paths}].",
     "folder.networks_changed": "{actor} changed from where the folder's client may come[: {networks}].",

@@ -187,7 +187,7 @@ def test_another_delivery_of_the_same_is_counted(office: Office) -> None:
     (document,) = office.sealed()
     row, folder = office.document(document), office.parties.foundry.folder
     for count in (1, 2):
-        again = office.do(lambda tx: plan.again(tx, row, Channel.FOLDER, folder, clock.now()))
+        (again,) = office.do(lambda tx: plan.again(tx, [row], Channel.FOLDER, folder, clock.now()))
         assert (office.delivery(again).again, office.delivery(again).state) == (count, DeliveryState.PLANNED)
 
 

@@ -1,12 +1,15 @@
 """The drop folder by API: numbers without a gap."""
 
+from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
+import pytest
 from sqlmodel import col, select
 
 from gateway import clock
 from gateway.delivery import orders
-from gateway.delivery.publish import publish
+from gateway.delivery.publish import Publisher, publish
 from gateway.domain.deliveries import Delivery
 from gateway.domain.folders import Folder, ReceiptMode
 from gateway.domain.states import Channel, DeliveryState
@@ -108,3 +111,71 @@ def test_another_client_s_folder_does_not_exist(gateway: World) -> None:
     for other in (gateway.parties[0].folder, "fol_unknown"):
         answer = gateway.ask("GET", "/folder/entries", "foreign", params={"folder": other})
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_folder")
+
+
+def ask(world: World, token: str = "own", key: str = "", **body: Any) -> httpx.Response:
+    """Ask for a range again."""
+    headers = {"Idempotency-Key": key} if key else {}
+    return world.ask("POST", "/folder/again", token, json={"reason": "lost"} | body, headers=headers)
+
+
+def publish_all(world: World) -> None:
+    publisher = Publisher(world.parts.db, world.parts.blobs, PARIS, 500)
+    while publisher.turn():
+        pass
+
+
+def test_a_client_asks_for_a_range_again_and_finds_it_after_the_number_it_was_told(anywhere: World) -> None:
+    """By its own token, from its own folder: the same bytes, new numbers."""
+    published(anywhere, 4)
+    answer = ask(anywhere, first=2, last=3)
+    assert answer.status_code == 201, answer.text
+    folder = anywhere.parties[0].folder
+    assert answer.json() == {"folder": folder, "documents": 2, "withdrawn": 0, "on_their_way": 0, "after": 4}
+    publish_all(anywhere)
+    items = anywhere.ask("GET", "/folder/entries", "own").json()["items"]
+    assert [one["sequence"] for one in items] == [1, 2, 3, 4, 5, 6]
+    assert [one["event"] for one in items[4:]] == ["published_again"] * 2
+    assert [one["sha256"] for one in items[4:]] == [one["sha256"] for one in items[1:3]]
+
+
+def test_the_same_request_under_the_same_key_publishes_once(anywhere: World) -> None:
+    """An answer that got lost is asked for again; nothing happens a second time, not even after publication."""
+    published(anywhere, 2)
+    first = ask(anywhere, key="k-1", first=1)
+    publish_all(anywhere)
+    again = ask(anywhere, key="k-1", first=1)
+    publish_all(anywhere)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert again.headers["idempotent-replayed"] == "true"
+    assert anywhere.ask("GET", "/folder/entries", "own").json()["last_sequence"] == 4
+    assert ask(anywhere, key="k-1", first=2).json()["code"] == "idempotency_mismatch"
+
+
+def test_days_are_asked_for_too_and_an_operator_names_the_folder(gateway: World) -> None:
+    """Today's, by whoever may."""
+    published(gateway, 3)
+    today = clock.now().astimezone(PARIS).date().isoformat()
+    assert ask(gateway, "admin", **{"from": today}).json()["code"] == "folder_needed"
+    folder = gateway.parties[0].folder
+    assert ask(gateway, "operator", folder=folder, **{"from": today, "to": today}).json()["documents"] == 3
+    assert ask(gateway, "own", **{"from": "2001-01-01", "to": "2001-12-31"}).json()["code"] == "nothing_published"
+
+
+def test_another_client_s_range_does_not_exist(gateway: World) -> None:
+    """In the same words as a folder that nobody has; and its own folder stays its own."""
+    published(gateway, 1)
+    for other in (gateway.parties[0].folder, "fol_unknown"):
+        answer = ask(gateway, "foreign", folder=other, first=1)
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_folder")
+    assert ask(gateway, "foreign", first=1).json()["code"] == "nothing_published"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"first": 0}, {"first": 1 << 70}, {"from": "0001-01-01"}, {"to": "9999-12-31"}, {"first": 1, "reason": " "}, {}],
+)
+def test_a_range_that_is_none_is_refused(gateway: World, body: dict[str, Any]) -> None:
+    """Said of the field, not by a failure."""
+    published(gateway, 1)
+    assert ask(gateway, **body).status_code == 422
