@@ -58,17 +58,25 @@ class Content:
         return fd
 
     def _is_good(self, fd: int, sha256: str) -> bool:
-        changed = os.fstat(fd).st_ctime_ns
+        status = os.fstat(fd)
+        changed = status.st_ctime_ns
         if self._known.get(sha256) == changed:
             return True
-        with open(fd, "rb", closefd=False) as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                self._known.pop(sha256, None)
-                return False
+        if _digest(fd, status.st_size) != sha256:
+            self._known.pop(sha256, None)
+            return False
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
         self._known[sha256] = changed
         return True
+
+
+def _digest(fd: int, size: int) -> str:
+    """The SHA-256 of a file, which is read at once where it is small."""
+    if size <= AT_ONCE:
+        return hashlib.sha256(os.pread(fd, size + 1, 0)).hexdigest()
+    with open(fd, "rb", closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _alert(event: str, **facts: str) -> None:

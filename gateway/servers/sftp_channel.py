@@ -71,6 +71,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
     def connection_made(self, chan: "asyncssh.SSHServerChannel[bytes]") -> None:
         self._chan = chan
         self._window = Window(chan)
+        self._send = ssh_transport.writer(chan)
         self.is_open = True
         # Any byte that has to wait stops the answers; the next one is made when all have gone. So a CLOSE is
         # answered, and its file counted as read, only after the client's window has taken every byte before it.
@@ -206,7 +207,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         if self._is_closed:
             return
         try:
-            ssh_transport.write(self._chan, answer)
+            self._send(answer)
         except OSError:  # the client has closed it; asyncssh calls connection_lost in a moment
             self._is_closed = True
             self._requests.clear()

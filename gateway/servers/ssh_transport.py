@@ -8,6 +8,7 @@ STEER    offer AES-GCM alone to a client that knows it: OpenSSH would choose cha
 SILENT   no MSG_IGNORE before each channel packet: it protects CBC (RFC 4251 9.3.1), an AEAD cipher needs none
 CACHED   one AES-GCM object for the life of a key instead of one for each packet
 LARGE    an answer's packets are made at once and written together
+DIRECT   a packet of channel data that is here as a whole goes straight to its channel; any other goes the usual way
 QUIET    no debug lines made to be thrown away, no keepalive timer begun anew by each packet
 KEPT     the options are not built again at each log-in: there is no file that they could come from
 
@@ -19,12 +20,14 @@ asyncssh's own connection serves, and the log says so.
 import asyncio
 import inspect
 import os
+import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import asyncssh
 import structlog
+from asyncssh.channel import SSHChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection
 from asyncssh.constants import MSG_CHANNEL_DATA, MSG_IGNORE, MSG_KEXINIT
 from asyncssh.crypto.cipher import GCMCipher
@@ -36,15 +39,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 log = structlog.get_logger(__name__)
 
-STEER = SILENT = CACHED = LARGE = QUIET = KEPT = True
+STEER = SILENT = CACHED = LARGE = DIRECT = QUIET = KEPT = True
 VERSION = "2.24."
 HELD_SECONDS = 0.2  # that a KEXINIT waits for the client's
 _GCM = (b"aes128-gcm@openssh.com", b"aes256-gcm@openssh.com")
 _EMPTY = b"\0\0\0\0"  # an empty string, the body of the MSG_IGNORE that asyncssh sends
 _LEAST_PACKET = 4096  # a client that takes less is served by asyncssh's own loop
 _BLOCK = 16
+_TAG = 16
 _LEAST_PADDING = 4  # RFC 4253 6
-_PACKET_HEAD = 10  # padding length, type, channel, length of the data
+_DATA_HEAD = struct.Struct(">BBII")  # padding length, type, channel, length of the data
+_PACKET_HEAD = _DATA_HEAD.size
+_LEAST_DATA = 4 + _BLOCK + _TAG  # bytes of a packet on the wire
 
 
 class GcmStream(Encryption):
@@ -54,6 +60,7 @@ class GcmStream(Encryption):
         self._aead = AESGCM(cipher._key)
         self._fixed = cipher._iv[:4]
         self._count = int.from_bytes(cipher._iv[4:], "big")
+        self._opened: bytes | None = None  # what `open` made of the next packet
 
     def _nonce(self) -> bytes:
         nonce = self._fixed + self._count.to_bytes(8, "big")
@@ -64,6 +71,18 @@ class GcmStream(Encryption):
         """A packet and its tag; `length` is authenticated with it."""
         return self._aead.encrypt(self._nonce(), packet, length)
 
+    def open(self, length: bytes, rest: bytes) -> bytes | None:
+        """The next packet, which `decrypt_packet` gives once more if it was not for us; None: its tag is wrong."""
+        try:
+            self._opened = self._aead.decrypt(self._nonce(), rest, length)
+        except InvalidTag:
+            return None
+        return self._opened
+
+    def taken(self) -> None:
+        """What was opened was for us."""
+        self._opened = None
+
     def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
         return header + self.encrypted(header, packet), b""
 
@@ -71,10 +90,9 @@ class GcmStream(Encryption):
         return first_block, first_block[:header_len]
 
     def decrypt_packet(self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes) -> bytes | None:
-        try:
-            return self._aead.decrypt(self._nonce(), first[header_len:] + rest + mac, first[:header_len])
-        except InvalidTag:
-            return None
+        packet = self._opened or self.open(first[:header_len], first[header_len:] + rest + mac)
+        self._opened = None
+        return packet
 
 
 class _QuietLogger(SSHLogger):
@@ -177,24 +195,63 @@ class Connection(SSHServerConnection):
             or (self._rekey_seconds and time.monotonic() >= self._rekey_time)
         ):
             return False
-        pieces = [data] if len(data) <= size else [data[at : at + size] for at in range(0, len(data), size)]
-        packets = [part for piece in pieces for part in self._data_packet(stream, channel._send_chan, piece)]
         channel._send_window -= len(data)
+        if len(data) <= size:
+            self._send_seq = (self._send_seq + 1) & 0xFFFF_FFFF
+            transport.write(b"".join(self._data_packet(stream, channel._send_chan, data)))
+            return True
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
         self._send_seq = (self._send_seq + len(pieces)) & 0xFFFF_FFFF
-        transport.write(b"".join(packets)) if len(pieces) == 1 else transport.writelines(packets)
+        transport.writelines(
+            [part for piece in pieces for part in self._data_packet(stream, channel._send_chan, piece)]
+        )
         return True
 
-    def _data_packet(self, stream: GcmStream, number: int, data: bytes) -> Iterator[bytes]:
+    def _data_packet(self, stream: GcmStream, number: int, data: bytes) -> tuple[bytes, bytes]:
         """MSG_CHANNEL_DATA (RFC 4254 5.2) in a packet (RFC 4253 6): its length in clear, then the rest."""
         padding = -(_PACKET_HEAD + len(data)) % _BLOCK
         if padding < _LEAST_PADDING:
             padding += _BLOCK
-        head = bytes((padding, MSG_CHANNEL_DATA)) + number.to_bytes(4, "big") + len(data).to_bytes(4, "big")
+        head = _DATA_HEAD.pack(padding, MSG_CHANNEL_DATA, number, len(data))
         packet = b"".join((head, data, os.urandom(padding)))
         length = len(packet).to_bytes(4, "big")
         self._rekey_bytes_sent += len(packet)
-        yield length
-        yield stream.encrypted(length, packet)
+        return length, stream.encrypted(length, packet)
+
+    # -- DIRECT
+
+    def _recv_pkthdr(self) -> bool:
+        buffer, stream = self._inpbuf, self._recv_encryption
+        end = 4 + int.from_bytes(buffer[:4], "big") + _TAG
+        if (
+            not DIRECT
+            or type(stream) is not GcmStream
+            or not self._auth_complete
+            or self._kex is not None
+            or self._decompressor is not None
+            or not _LEAST_DATA <= end <= len(buffer)
+            or end > self._max_recv_pktlen
+        ):
+            return super()._recv_pkthdr()
+        packet = stream.open(buffer[:4], buffer[4:end])
+        channel, data = self._data_in(packet) if packet else (None, b"")
+        if channel is None:
+            return super()._recv_pkthdr()  # and the stream gives the packet once more
+        stream.taken()
+        self._inpbuf = buffer[end:]
+        channel._accept_data(data)
+        self._finish_recv_packet(MSG_CHANNEL_DATA, self._recv_seq)
+        return True
+
+    def _data_in(self, packet: bytes) -> tuple[Any, bytes]:
+        """The channel that these data are for, and the data; None where anything is not as in every usual packet."""
+        padding, kind, number, size = _DATA_HEAD.unpack_from(packet)
+        if kind != MSG_CHANNEL_DATA or _PACKET_HEAD + size + padding != len(packet):
+            return None, b""
+        channel: Any = self._channels.get(number)
+        if channel is None or channel._recv_state != "open" or size > channel._recv_window:
+            return None, b""
+        return channel, packet[_PACKET_HEAD : _PACKET_HEAD + size]
 
     # -- QUIET, KEPT
 
@@ -231,11 +288,18 @@ def _cached(encryption: Encryption | None) -> Encryption | None:
     return GcmStream(encryption._cipher) if type(encryption) is GCMEncryption else encryption
 
 
-def write(channel: Any, data: bytes) -> None:
-    """Write to a channel, at once where that is possible. OSError: it is closed."""
+def writer(channel: Any) -> Callable[[bytes], None]:
+    """What writes to a channel, at once where that is possible. OSError: it is closed."""
     connection = channel.get_extra_info("connection")
-    if not (isinstance(connection, Connection) and connection.send_data(channel, data)):
-        channel.write(data)
+    usual: Callable[[bytes], None] = channel.write
+    if not isinstance(connection, Connection):
+        return usual
+
+    def write(data: bytes) -> None:
+        if not connection.send_data(channel, data):
+            usual(data)
+
+    return write
 
 
 async def listen(host: str, port: int, *, backlog: int, **options: Any) -> asyncssh.SSHAcceptor:
@@ -259,16 +323,22 @@ _SIGNATURES: dict[Callable[..., Any], list[str]] = {
     SSHConnection._send_kexinit: ["self"],
     SSHConnection._process_kexinit: ["self", "_pkttype", "_pktid", "packet"],
     SSHConnection._cleanup: ["self", "exc"],
+    SSHConnection._recv_pkthdr: ["self"],
+    SSHConnection._finish_recv_packet: ["self", "pkttype", "seq", "_task", "is_async"],
+    SSHChannel._accept_data: ["self", "data", "datatype"],
     SSHConnection._reset_keepalive_timer: ["self"],
     SSHConnection._keepalive_timer_callback: ["self"],
     SSHServerConnection.reload_config: ["self"],
 }
-_OWN = "_held _was_heard _large _send_held _is_aead send_data _data_packet"  # names that asyncssh must not have
+_OWN = (
+    "_held _was_heard _large _send_held _is_aead send_data _data_packet _data_in"  # names that asyncssh must not have
+)
 _ATTRIBUTES = """
-    _auth_complete _compressor _enc_algs _kex_complete _keepalive_timer _next_recv_encryption _rekey_bytes
-    _rekey_bytes_sent _rekey_seconds _rekey_time _send_encryption _send_seq _server_kexinit _session_id _transport
+    _auth_complete _channels _compressor _decompressor _enc_algs _inpbuf _kex _kex_complete _keepalive_timer
+    _max_recv_pktlen _next_recv_encryption _recv_encryption _recv_seq _rekey_bytes _rekey_bytes_sent _rekey_seconds
+    _rekey_time _send_encryption _send_seq _server_kexinit _session_id _transport
 """
-_CHANNEL_ATTRIBUTES = "_send_buf _send_chan _send_pktsize _send_state _send_window"
+_CHANNEL_ATTRIBUTES = "_recv_state _recv_window _send_buf _send_chan _send_pktsize _send_state _send_window"
 
 
 def check(options: asyncssh.SSHServerConnectionOptions) -> None:
@@ -300,11 +370,14 @@ def _check_cipher() -> None:
     """Our AES-GCM and the library's say the same, and each reads what the other wrote."""
     key, iv = os.urandom(16), os.urandom(4) + b"\xff" * 8  # the counter begins anew behind the first packet
     stocks = [GCMEncryption(GCMCipher("aes128-gcm", key, iv)) for _ in range(2)]
-    ours = [GcmStream(GCMCipher("aes128-gcm", key, iv)) for _ in range(2)]
+    ours = [GcmStream(GCMCipher("aes128-gcm", key, iv)) for _ in range(3)]
     for number in range(3):
         length, packet = b"\0\0\0\x20", os.urandom(32)
         theirs, tag = stocks[0].encrypt_packet(number, length, packet)
         mine, _ = ours[0].encrypt_packet(number, length, packet)
         assert mine == theirs + tag, "another cipher"
         assert ours[1].decrypt_packet(number, mine[:16], mine[16:-16], 4, mine[-16:]) == packet, "another cipher"
+        assert ours[2].open(length, mine[4:]) == packet == ours[2].decrypt_packet(number, b"", b"", 4, b""), (
+            "another cipher"
+        )
         assert stocks[1].decrypt_packet(number, mine[:16], mine[16:-16], 4, mine[-16:]) == packet, "another cipher"

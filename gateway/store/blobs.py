@@ -101,7 +101,7 @@ class LocalBlobs:
     def open(self, sha256: str) -> int:
         """See Blobs.open."""
         try:
-            return os.open(self.path(sha256), os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(f"{self._objects}/{check_digest(sha256)[:2]}/{sha256}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFound("these bytes are not in the store", sha256=sha256) from None
 

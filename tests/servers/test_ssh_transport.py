@@ -15,7 +15,7 @@ from gateway.servers.ssh_algorithms import MODERN
 from tests.dropfolder.world import World
 from tests.servers.sftp_world import Listener, listening
 
-LEVERS = ("STEER", "SILENT", "CACHED", "LARGE", "QUIET", "KEPT")
+LEVERS = ("STEER", "SILENT", "CACHED", "LARGE", "DIRECT", "QUIET", "KEPT")
 
 
 async def _fetch(listener: Listener, name: str, **options: Any) -> tuple[bytes, asyncssh.SSHClientConnection]:
