@@ -49,7 +49,8 @@ def verify(
         raise typer.BadParameter("name files or directories, or --folder")
     trust = Trust.load(tuple(ca)) if ca else None
     if folder is None:
-        proof = manifest_chain.verify(manifest_chain.gather(paths or ()), trust, entries)
+        found, months = manifest_chain.gather(paths or ()), manifest_chain.months_of(paths or ())
+        proof = manifest_chain.verify(found, trust, entries, months=months)
     else:
         chosen = settings(context)
         trust = trust or Trust.load(chosen.seal.trust)

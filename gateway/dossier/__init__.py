@@ -2,5 +2,6 @@
 nothing.
 
 explain.py tells a document's life in words; sentences.py is the table from each event to its sentence.
-manifest_chain.py verifies a folder's signed manifests offline, manifest_file.py reads one of them.
+manifest_chain.py verifies a folder's signed manifests offline; manifest_file.py reads one of them, month_file.py a list
+of a month.
 """

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..errors import Refused
 from ..keys.trust import Trust
-from . import manifest_file
+from . import manifest_file, month_file
 from .manifest_file import MAX_BYTES, MAX_SIGNATURE_BYTES, NAME, Event, Manifest, Signed
 
 _MOST_SAID = 1000  # findings of one check: who has more needs no list
@@ -96,15 +96,22 @@ def gather(paths: Iterable[Path]) -> Iterator[Source]:
                 yield _source(path / name)
 
 
+def months_of(paths: Iterable[Path]) -> list[Path]:
+    """The monthly lists that lie in these directories."""
+    return [month for path in paths if path.is_dir() for month in sorted(path.glob("index-[0-9]*-[0-9]*.csv"))]
+
+
 def verify(
     sources: Iterable[Source],
     trust: Trust | None,
     entries: Path | None = None,
     published: Iterable[Event] | None = None,
+    months: Iterable[Path] = (),
 ) -> Proof:
     """The proof that these manifests are. `trust`: roots, or the signer's own certificate.
 
-    `entries`: a directory of documents; `published`: what a folder's events are said to be, by number.
+    `entries`: a directory of documents; `published`: what a folder's events are said to be, by number; `months`: of one
+    folder's monthly lists.
     """
     proof, folders = Proof(), dict[str, list[Signed]]()
     for source in sources:
@@ -122,6 +129,8 @@ def verify(
         _documents(proof, entries, events)
     if published is not None and folders:
         _compare(proof, {event.sequence: event for event in events}, published)
+    if len(folders) == 1:
+        _months(proof, months, {event.sequence: event for event in events})
     return proof
 
 
@@ -199,6 +208,22 @@ def _compare(proof: Proof, signed: dict[int, Event], published: Iterable[Event])
         proof.wrong(signed[sequence].name, f"number {sequence} is in its manifest and no more in the folder")
     if since:
         proof.note("the folder", f"{since} numbers since the last manifest are in none yet")
+
+
+def _months(proof: Proof, months: Iterable[Path], signed: dict[int, Event]) -> None:
+    """The monthly lists say what the manifests do, number for number; they are not signed themselves."""
+    newest, since = max(signed, default=0), 0
+    for path in months:
+        try:
+            for sequence, facts in month_file.read(_bytes(path, MAX_BYTES)):
+                known = signed.get(sequence)
+                since += known is None and sequence > newest
+                if known is not None and facts != (known.event, known.name, known.sha256, str(known.size)):
+                    raise Refused(f"number {sequence} is another there than in its signed manifest")
+        except Refused as error:
+            proof.wrong(path.name, error.message)
+    if since:
+        proof.note("the monthly lists", f"{since} numbers there are in no manifest yet: nothing proves them")
 
 
 def _documents(proof: Proof, directory: Path, events: Iterable[Event]) -> None:

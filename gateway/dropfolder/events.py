@@ -78,7 +78,7 @@ _QUERY = (
 def after(tx: Transaction, folder_id: str, sequence: int, limit: int) -> list[Event]:
     """The events after that number, in their order, at most `limit`."""
     rows: Any = tx.execute(_QUERY.limit(limit), {"folder": folder_id, "after": sequence})
-    return [Event(**row._mapping) for row in rows]
+    return [Event(*row) for row in rows]  # the columns stand in the order of its members
 
 
 def last(tx: Transaction, folder_id: str) -> int:

@@ -46,6 +46,11 @@ def harmless(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
+def unharmed(text: str) -> str:
+    """The field as it was before `harmless`."""
+    return text[1:] if text.startswith(tuple(f"'{first}" for first in _FORMULA)) else text
+
+
 def month_of(instant: dt.datetime, zone: ZoneInfo) -> str:
     """The issuer's month of an instant, `YYYY-MM`; months sort as text."""
     return f"{instant.astimezone(zone):%Y-%m}"

@@ -1,5 +1,6 @@
 """Offline: what a folder's manifests prove, and that whatever was done to them is said in one sentence."""
 
+import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dossier import manifest_chain
-from gateway.dossier.manifest_chain import Proof, Source, gather, verify
+from gateway.dossier import manifest_chain, month_file
+from gateway.dossier.manifest_chain import Proof, Source, gather, months_of, verify
 from gateway.dossier.manifest_file import Event
+from gateway.dropfolder.monthly_csv import COLUMNS, header
 from gateway.errors import Refused
 from gateway.evidence import canonical
 from gateway.keys import cms
@@ -260,7 +262,6 @@ def _write(folder: Path, found: list[Source]) -> Path:
 def test_files_and_directories_are_read_as_they_were_pulled(tmp_path: Path) -> None:
     """What lies beside the manifests is not theirs."""
     folder = _write(tmp_path / "manifest", sources(days(1, 2)))
-    (folder / "index-2026-11.csv").write_text("sequence\r\n")
     (folder / "notes.json").write_text("{}")
     assert verify(gather([folder]), TRUST).runs[0].last == 3
     assert verify(gather([folder / "manifest-2026-11-01.json"]), TRUST).runs[0].last == 1
@@ -311,6 +312,51 @@ def test_a_folder_that_says_something_else_than_its_manifests_is_found() -> None
     assert [one.split(":")[0] for one in wrong(verify(found, TRUST, published=changed))] == [
         "F2_ORIG.pdf", "F3_ORIG.pdf"
     ]  # fmt: skip
+
+
+def _month(*rows: dict[str, Any]) -> str:
+    lines = [",".join(COLUMNS)]
+    for one in rows:
+        place = f"invoice,{one['number']},{one['name']},archive/2026/11/{one['name']},pdf"
+        lines.append(f"{one['sequence']},{one['event']},{one['at']},{place},{one['size']},{one['sha256']}")
+    return "".join(f"{line}\r\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (_month(event(1), event(2), event(3)), None),
+        (_month(event(2), event(3), event(4), event(5)), None),
+        (_month(), None),
+        (_month(event(1), event(3)), "number 3 follows number 1"),
+        (_month(event(1), event(2, b"other")), "number 2 is another there than in its signed manifest"),
+        (_month(event(1, kind="withdrawn")), "number 1 is another there"),
+        (_month(event(1))[:-20], "it cannot be read"),
+        ("sequence,name\r\n1,a\r\n", "its first line is not"),
+        ("", "its first line is not"),
+        (_month() + "1,2\r\n", "it cannot be read as a monthly list: line 2"),
+        (_month() + "x" * 200_000, "it cannot be read as a monthly list"),
+        (_month() + "\0" + "," * 9, "it cannot be read as a monthly list"),
+        (_month() + "9" * 5000 + "," * 9 + "\r\n", "it cannot be read as a monthly list"),
+    ],
+)
+def test_monthly_lists_must_say_what_the_manifests_do(tmp_path: Path, text: str, said: str | None) -> None:
+    """They are what programs read, and nobody signs them."""
+    folder = _write(tmp_path / "manifest", sources(days(3)))
+    (folder / "index-2026-11.csv").write_text(text, newline="")
+    proof = verify(gather([folder]), TRUST, months=months_of([folder]))
+    assert proof.holds == (said is None)
+    assert said is None or said in wrong(proof)[0], wrong(proof)
+    assert any("2 numbers there are in no manifest yet" in one.text for one in proof.findings) == (
+        "5,published" in text
+    )
+
+
+@given(st.binary(max_size=300))
+def test_a_monthly_list_of_any_bytes_is_a_sentence_at_most(content: bytes) -> None:
+    for hostile in (content, header() + content):
+        with contextlib.suppress(Refused):
+            list(month_file.read(hostile))
 
 
 def test_a_root_is_read_from_pem(tmp_path: Path) -> None:
