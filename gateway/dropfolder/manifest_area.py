@@ -22,6 +22,7 @@ from .nodes import File, Listing, Node
 
 _MANIFEST = re.compile(r"manifest-([0-9]{4}-[0-9]{2}-[0-9]{2})\.json(\.p7s)?")
 _INDEX = re.compile(r"index-([0-9]{4}-[0-9]{2})\.csv")
+_TABLES = (MANIFEST, monthly.MONTH)
 _TOLD_SECONDS = 600.0  # a length that was told so long ago is no promise any more
 
 
@@ -48,7 +49,7 @@ class ManifestArea(Area):
     def stat(self, path: str) -> Node:
         """See Area."""
         if path == self.path:
-            return Node(self.name, True, 0, max((node.mtime for node in self._nodes()), default=0))
+            return Node(self.name, True, 0, max(self._db.read(self._newest), *self._open_times()))
         if (kept := self._find(path)) is not None:
             return kept.node
         return self._tell(_open_node(self._growing(path)))
@@ -80,6 +81,14 @@ class ManifestArea(Area):
             return kept.sha256
         self._growing(path)
         raise Refused("this month goes on: its list has no digest yet")
+
+    def _newest(self, tx: Transaction) -> int:
+        """The newest mtime of what never changes."""
+        of = [sa.select(sa.func.max(table.c.mtime)).where(table.c.folder_id == self._folder_id) for table in _TABLES]
+        return max(tx.execute(query).scalar_one() or 0 for query in of)
+
+    def _open_times(self) -> list[int]:
+        return [0, *(one.mtime for one in self._open_months.look(self._folder_id).values())]
 
     def _nodes(self) -> list[Node]:
         open_ = self._open_months.look(self._folder_id)  # first: what is closed meanwhile is not there twice

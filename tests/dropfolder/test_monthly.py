@@ -136,6 +136,23 @@ def test_an_open_file_and_the_length_that_was_told_stay_as_they_were(home: World
     visit.close(file)
 
 
+def test_a_look_at_the_folder_itself_tells_no_length(home: World, november: Time) -> None:
+    """Its mtime is that of the newest file in it; what was told of a file holds on."""
+    home.publish(b"one")
+    november.pass_(2)
+    visit, path = home.visit(), "/manifest/index-2026-11.csv"
+    told = visit.ask(visit.stat, path)
+    home.publish(b"two")
+    november.pass_(2)
+    assert visit.ask(visit.stat, "/manifest").mtime > told.mtime
+    assert len(get(visit, path)) == told.size
+    assert visit.ask(visit.stat, "/manifest").mtime == visit.ask(visit.stat, path).mtime
+    go_to(november, 2026, 12, 1)
+    close_all(home)
+    newest = max(node.mtime for node in visit.ask(visit.listing, "/manifest").take(9))
+    assert visit.ask(visit.stat, "/manifest").mtime == newest
+
+
 def test_a_length_that_was_told_long_ago_is_no_promise(home: World, november: Time) -> None:
     """A session that stays for days sees what is new."""
     home.publish(b"one")
