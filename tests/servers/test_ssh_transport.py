@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from gateway.servers.ssh_algorithms import MODERN
 from tests.dropfolder.world import World
 from tests.servers.sftp_world import Listener, listening
 
-LEVERS = ("STEER", "SILENT", "CACHED", "LARGE", "DIRECT", "QUIET", "KEPT")
+LEVERS = ("STEER", "SILENT", "CACHED", "LARGE", "DIRECT", "QUIET", "KEPT", "PROMPT")
 
 
 async def _fetch(listener: Listener, name: str, **options: Any) -> tuple[bytes, asyncssh.SSHClientConnection]:
@@ -123,3 +125,27 @@ def test_this_library_is_the_one_that_it_was_written_for(world: World, tmp_path:
         assert not [line for line in logs if line["event"] == "sftp.stock_transport"]
 
     asyncio.run(scenario())
+
+
+async def _seconds_of_a_client_that_writes_in_pieces(world: World, tmp_path: Path) -> float:
+    """A hundred questions; the length of each packet goes out alone, the rest when the system lets it."""
+    async with listening(world, tmp_path) as listener, listener.connect() as connection:
+        transport = connection._transport
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        whole = transport.write
+        async with connection.start_sftp_client() as client:
+
+            def in_pieces(data: bytes) -> None:
+                for piece in (data[:4], data[4:]):
+                    whole(piece)
+
+            transport.write = in_pieces
+            began = time.monotonic()
+            for _ in range(100):
+                await client.stat("inbox")
+            return time.monotonic() - began
+
+
+def test_a_client_that_writes_in_pieces_is_not_kept_waiting_for_acknowledgements(world: World, tmp_path: Path) -> None:
+    """Its system holds back what follows until ours has acknowledged (Nagle): with ours left alone, four seconds."""
+    assert asyncio.run(_seconds_of_a_client_that_writes_in_pieces(world, tmp_path)) < 2
