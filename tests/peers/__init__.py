@@ -8,7 +8,8 @@ A test names what it needs, wherever it stands:
 
 A peer that is missing skips the test and is named. With CI=true it fails the test, unless PEERS=optional (what
 `make test` sets: a fresh machine has no peers). `make test-peers` installs them and runs all tests that name one.
-`python -m tests.peers` prints the packages that are missing, one a line.
+`python -m tests.peers` prints the packages that are missing, one a line. What comes from npm lies below the virtual
+environment, in the versions and with the hashes of tests/peers/node/package-lock.json.
 """
 
 import functools
@@ -16,6 +17,7 @@ import glob
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from typing import Any
 import pytest
 
 _LISTED: dict[str, dict[str, Any]] = tomllib.loads((Path(__file__).parent.parent / "peers.toml").read_text())
+NODE_MODULES = Path(sys.prefix) / "node" / "node_modules"
 
 
 def requires(*names: str) -> pytest.MarkDecorator:
@@ -36,7 +39,7 @@ def requires(*names: str) -> pytest.MarkDecorator:
 def find(name: str) -> str | None:
     """The path of a listed peer that answers here; None when it is missing."""
     peer = _LISTED[name]
-    pattern = str(peer["program"])
+    pattern = str(peer["program"]).replace("NODE_MODULES", str(NODE_MODULES))
     path = max(glob.glob(pattern), default=None, key=_version) if "/" in pattern else shutil.which(pattern)
     if path is None or ("proof" in peer and not _answers([path, *peer["proof"]], str(peer.get("says", "")))):
         return None
@@ -54,7 +57,7 @@ def require(name: str) -> None:
     """Skip or fail the running test when a peer is missing."""
     if find(name) is not None:
         return
-    missing = f"{name} is not here (package {_LISTED[name]['package']}; `make test-peers` installs it)"
+    missing = f"{name} is not here (package {_LISTED[name]['package'] or 'of npm'}; `make test-peers` installs it)"
     if os.environ.get("CI") == "true" and os.environ.get("PEERS") != "optional":
         pytest.fail(missing, pytrace=False)
     pytest.skip(missing)
@@ -62,7 +65,7 @@ def require(name: str) -> None:
 
 def missing_packages() -> list[str]:
     """What apt must install so that every listed peer answers."""
-    return sorted({str(peer["package"]) for name, peer in _LISTED.items() if find(name) is None})
+    return sorted({str(peer["package"]) for name, peer in _LISTED.items() if peer["package"] and find(name) is None})
 
 
 def _version(path: str) -> list[int]:

@@ -8,8 +8,10 @@ from tests.peers import requires
 from tests.peers.clients import CLIENTS
 from tests.peers.clients.driver import Driver
 from tests.peers.clients.inbox import Stock, stocked
+from tests.peers.clients.jsch import Jsch
 from tests.peers.clients.page import PAGE, night, section
-from tests.peers.clients.station import opened
+from tests.peers.clients.station import opened, wait_until
+from tests.servers.test_failures import kept
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +33,18 @@ def test_a_client_does_its_night_s_work(kind: type[Driver], stock: Stock, tmp_pa
         shown = section(driver, steps)
     assert [step.name for step in steps[1:]] == ["list", "leave", "resume", "pull", "rename", "delete"]
     assert shown in PAGE.read_text(), "the page shows other commands: make docs/clients.md"
+
+
+@requires(*Jsch.needs)
+def test_jsch_is_told_on_the_main_port_what_it_lacks(stock: Stock, tmp_path: Path) -> None:
+    """All that it says itself is "Algorithm negotiation fail": the gateway keeps the words that help."""
+    with opened(stock, tmp_path) as station:
+        driver = Jsch(station)
+        driver.port = station.sftp_port
+        assert station.run(*driver.command("list"), may_fail=True) == ""
+        wait_until(lambda: bool(kept(station.inbox)))
+        (row,) = kept(station.inbox)
+        assert not station.inbox.sessions()
+    assert (row.protocol, row.code, row.banner) == ("sftp", "negotiation", "SSH-2.0-JSCH-0.1.54")
+    for words in ("as host key", "rsa-sha2-256", "a permit of the legacy listener"):
+        assert words in row.cause

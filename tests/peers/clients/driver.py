@@ -48,7 +48,3 @@ class Driver(ABC):
     @abstractmethod
     def remove(self, names: Sequence[str]) -> None:
         """Delete from the inbox."""
-
-    def clean_up(self) -> None:
-        """What a killed program of this kind leaves behind on its own machine."""
-        return

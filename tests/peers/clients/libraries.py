@@ -6,6 +6,7 @@ It finds its key, the known host keys, the password and the authority in its dir
 
 import ftplib
 import importlib.metadata
+import json
 import platform
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from tests.peers import NODE_MODULES, program
 from tests.peers.clients.driver import Driver
 from tests.peers.clients.openssh import HOST
 from tests.peers.clients.station import USER, Station
@@ -26,19 +28,21 @@ class Library(Driver):
     """A program in some language."""
 
     source: ClassVar[str]  # in programs/
+    host: ClassVar[str] = HOST
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)
+        self.port = station.sftp_port
         station.file(self.source, (PROGRAMS / self.source).read_text())
 
     def _interpreter(self) -> list[str]:
         return [sys.executable, self.source]
 
-    def _command(self, verb: str, *arguments: str) -> list[str]:
-        return [*self._interpreter(), HOST, str(self.station.sftp_port), USER, verb, *arguments]
+    def command(self, verb: str, *arguments: str) -> list[str]:
+        return [*self._interpreter(), self.host, str(self.port), USER, verb, *arguments]
 
     def _run(self, verb: str, *arguments: str) -> str:
-        return self.station.run(*self._command(verb, *arguments))
+        return self.station.run(*self.command(verb, *arguments))
 
     def listed(self) -> list[str]:
         """One a line."""
@@ -50,7 +54,7 @@ class Library(Driver):
 
     def begin(self, name: str) -> "subprocess.Popen[bytes]":
         """As any pull."""
-        return self.station.start(*self._command("pull", name))
+        return self.station.start(*self.command("pull", name))
 
     def resume(self, name: str) -> None:
         """At the size of the local file."""
@@ -96,18 +100,38 @@ class Ftplib(Library):
     """prot_p: without it the data goes in clear, and is refused."""
 
     name, protocol, needs, source = "Python ftplib", "FTPS", (), "ftplib_client.py"
-    logs_in_by = "password"
+    logs_in_by, host = "password", "localhost"
     found = "`prot_p()` after the log-in: without it the data would go in clear, and is refused."
 
     def __init__(self, station: Station) -> None:
         super().__init__(station)
+        self.port = station.ftps_port
         station.file("password", PASSWORD)
         shutil.copy(station.authority, station.directory / "authority.pem")
-
-    def _command(self, verb: str, *arguments: str) -> list[str]:
-        return [*self._interpreter(), "localhost", str(self.station.ftps_port), USER, verb, *arguments]
 
     def version(self) -> str:
         """It comes with Python."""
         assert ftplib.FTP_TLS.ssl_version is not None
         return platform.python_version()
+
+
+class Node(Library):
+    """ssh2-sftp-client over ssh2."""
+
+    name, protocol, source = "Node ssh2-sftp-client", "SFTP", "node_client.js"
+    needs: ClassVar[tuple[str, ...]] = ("node", "npm", "ssh2-sftp-client")
+    found = (
+        "It checks no host key unless `hostVerifier` does. `fastGet` asks for 64 parts at once; `get` into a stream "
+        "asks for one at a time, and can begin anywhere. `rename` is the protocol's own: it never replaces."
+    )
+
+    def __init__(self, station: Station) -> None:
+        super().__init__(station)
+        station.variables["NODE_PATH"] = str(NODE_MODULES)
+
+    def _interpreter(self) -> list[str]:
+        return [program("node"), self.source]
+
+    def version(self) -> str:
+        """As installed."""
+        return str(json.loads(Path(program("ssh2-sftp-client")).read_text())["version"])

@@ -28,7 +28,6 @@ def work(driver: Driver) -> Iterator[str]:
     process = driver.begin(large)
     wait_until(lambda: station.here(large).exists() and station.here(large).stat().st_size >= CUT)
     station.kill(process)
-    driver.clean_up()
     assert station.here(large).stat().st_size < LARGE, "it was too fast to be stopped"
     wait_until(station.everyone_left)
     entry = inbox.entry(large)

@@ -156,7 +156,8 @@ def opened(stock: Stock, directory: Path) -> Iterator[Station]:
         key.write_public_key(client / "id.pub")
         # Both host keys: rclone does not ask for the kind that it knows, and takes the other for a stranger's.
         rsa = asyncssh.read_private_key(directory / "ssh_rsa_host_key").export_public_key().decode().strip()
-        lines = (f"[127.0.0.1]:{sftp_port} {line}\n" for line in (sftp.host_key, rsa))
+        known = ((sftp_port, sftp.host_key), (sftp_port, rsa), (legacy_port, rsa))
+        lines = (f"[127.0.0.1]:{port} {line}\n" for port, line in known)
         station.file("known_hosts", "".join(lines))
         station.written()
         try:
