@@ -41,6 +41,7 @@ class Inbox(World):
         self.db = db
         self.blobs = blobs
         self.folders = DropFolders(db, blobs, FolderSettings())
+        self.gateways = [self.folders]
         self.client = db.read(lambda tx: tx.exec(select(Client)).one())
         self.folder = db.read(lambda tx: tx.exec(select(Folder)).one())
         self.key = db.read(lambda tx: tx.exec(select(SshKey)).one())
@@ -57,9 +58,11 @@ class Stock:
         """A copy of the database below `directory`."""
         shutil.copy(self.directory / "gateway.db", directory / "gateway.db")
         db = Database.open(sqlite_url(directory / "gateway.db"))
+        inbox = Inbox(db, LocalBlobs(self.directory / "blobs"))
         try:
-            yield Inbox(db, LocalBlobs(self.directory / "blobs"))
+            yield inbox
         finally:
+            inbox.close()
             db.close()
 
 
@@ -87,6 +90,7 @@ def _make(directory: Path) -> None:
         db.write(lambda tx: publish(tx, ids, frozenset(), PARIS))  # noqa: B023
         missing -= len(ids)
     assert db.read(lambda tx: tx.execute(sa.select(sa.func.count()).select_from(Entry)).scalar_one()) == ENTRIES
+    world.close()
     db.close()
 
 
