@@ -8,6 +8,7 @@ import contextlib
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyftpdlib.ioloop  # noqa: F401 -- first: it imports asyncore without its warning
@@ -162,9 +163,14 @@ class FtpsSession(FolderCommands):
             log.error("session.not_recorded", what="session", address=self.remote_ip, cause=error.message)
 
     def handle_error(self) -> None:
-        """What nobody foresaw; pyftpdlib's own would close the connection behind our back."""
+        """TLS that the client broke; or what nobody foresaw: pyftpdlib's own would close behind our back."""
         self._error = True  # no close_notify
-        FTPHandler.handle_error(self)
+        error = sys.exc_info()[1]
+        if isinstance(error, SSL.Error):
+            log.info("ftps.tls_broken", address=self.remote_ip, cause=str(error)[:200])
+            self.close()
+        else:
+            FTPHandler.handle_error(self)
 
     def collect_incoming_data(self, data: bytes) -> None:
         """Of a line that is too long nothing is kept, and its end alone is answered."""
@@ -314,7 +320,20 @@ class FtpsSession(FolderCommands):
             self.respond(NOT_RESUMED if self._is_data_refused else NO_CONNECTION)
             self._is_data_refused = False
             return
-        super().push_dtp_data(data, isproducer, file, cmd)
+        with self._unless_it_is_gone(file):
+            super().push_dtp_data(data, isproducer, file, cmd)
+
+    @contextlib.contextmanager
+    def _unless_it_is_gone(self, file: Any) -> Iterator[None]:
+        """That a client is gone shows when it is answered: then the session has ended, and the file is nobody's."""
+        try:
+            yield
+        except AttributeError:
+            if not self._closed:
+                raise
+        finally:
+            if self._closed and file is not None and not file.closed:
+                file.close()
 
     def _make_epasv(self, extmode: bool = False) -> None:
         try:
@@ -329,13 +348,15 @@ class FtpsSession(FolderCommands):
             file.close()
             self.respond(NOT_RESUMED if self._is_data_refused else NO_CONNECTION)
             self._is_data_refused = False
-        elif self.data_channel is not None:
-            self.respond("125 Send it.")
-            self.data_channel.file_obj = file
-            self.data_channel.enable_receiving("i", "STOR")
-        else:
-            self.respond("150 Connect and send it.")
-            self._in_dtp_queue = (file, "STOR")
+            return
+        with self._unless_it_is_gone(file):
+            if self.data_channel is not None:
+                self.respond("125 Send it.")
+                self.data_channel.file_obj = file
+                self.data_channel.enable_receiving("i", "STOR")
+            else:
+                self.respond("150 Connect and send it.")
+                self._in_dtp_queue = (file, "STOR")
 
     @property
     def _is_data_free(self) -> bool:

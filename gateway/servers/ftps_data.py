@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 HANDSHAKE_SECONDS = 20
 NO_ROOM = {"disk_full": 452, "disk": 452, "quota": 552, "too_large": 552, "too_many_files": 552}  # RFC 959 4.2
 _CUT = "426 The data connection was cut; the upload is discarded."
+_BROKEN = "426 The data connection's TLS was broken."
 _OUR_END = 1  # a FIN takes one place in the sequence
 
 
@@ -245,8 +246,8 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
         if isinstance(error, GatewayError):
             self._resp = (_refused(error), log.warning)
             self.close()
-        elif isinstance(error, SSL.Error) and isinstance(self.file_obj, Incoming):
-            self._resp = (_CUT, log.warning)
+        elif isinstance(error, SSL.Error):
+            self._resp = (_CUT if isinstance(self.file_obj, Incoming) else _BROKEN, log.warning)
             self.close()
         else:
             DTPHandler.handle_error(self)
