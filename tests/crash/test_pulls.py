@@ -257,4 +257,5 @@ def test_killed_while_it_publishes_and_is_pulled_from(
         assert set(puller.contents) <= set(contents) and max(puller.contents.values()) == 1
         assert not found_wrong(world)
     finally:
+        world.close()
         database.close()

@@ -56,6 +56,7 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
         made = Station(listener)
         patch.setattr(FtpsSession, "log_exception", lambda *_: made.errors.append(traceback.format_exc()[-300:]))
         yield made
+    world.close()
     db.close()
 
 

@@ -114,8 +114,8 @@ async def refused_log_in(listener: Listener) -> None:
             pass
 
 
-async def refused_receipt(raw: Raw, file: bytes) -> None:
-    answer = await raw.ask(Type.CLOSE, file)
+async def refused(raw: Raw, kind: Type, of: bytes) -> None:
+    answer = await raw.ask(kind, of)
     assert status(answer) == Status.FAILURE and b"try again" in answer
 
 
@@ -138,12 +138,12 @@ def test_a_database_that_hangs_holds_nobody(server: cluster.Cluster, tmp_path: P
             try:
                 for raw, file in zip(raws, files, strict=True):
                     assert (await raw.ask(Type.READ, file, u64(0), u32(len(CONTENT))))[9:] == CONTENT
-                closings = [seconds_of(refused_receipt(*one)) for one in zip(raws, files, strict=True)]
+                removals = [seconds_of(refused(raw, Type.REMOVE, s(f"/inbox/{name}"))) for raw in raws]
                 entering = [seconds_of(refused_log_in(listener)) for _ in range(4)]
-                assert max(await asyncio.gather(*closings, *entering)) < HANGS_FOR
+                assert max(await asyncio.gather(*removals, *entering)) < HANGS_FOR
                 assert name.encode() in await names_in(raws[0])
-                again = [seconds_of(refused_receipt(*one)) for one in zip(raws, files, strict=True)]
-                assert max(await asyncio.gather(*again, seconds_of(refused_log_in(listener)))) < 1.5
+                closings = [seconds_of(refused(raw, Type.CLOSE, file)) for raw, file in zip(raws, files, strict=True)]
+                assert max(await asyncio.gather(*closings, seconds_of(refused_log_in(listener)))) < 1.5
             finally:
                 server.go_on()
             began = time.monotonic()
@@ -159,6 +159,7 @@ def test_a_database_that_hangs_holds_nobody(server: cluster.Cluster, tmp_path: P
     try:
         asyncio.run(main())
     finally:
+        world.close()
         db.close()
 
 
@@ -170,15 +171,17 @@ def test_ftps_is_not_held_either(server: cluster.Cluster, tmp_path: Path, blobs:
     try:
         with ftps_listening(world, tmp_path) as listener:
             (name,) = listener.publish(CONTENT)
-            with listener.session() as client:
+            with listener.session() as client, listener.session() as other:
                 assert client.nlst("inbox") == [name]
                 data = client.transfercmd(f"RETR inbox/{name}")
                 server.hang()
                 try:
+                    began = time.monotonic()
+                    with pytest.raises(ftplib.error_temp, match="451 The database does not answer; try again"):
+                        other.delete(f"inbox/{name}")
                     content = b"".join(iter(lambda: data.recv(65536), b""))
                     data.unwrap()  # type: ignore[attr-defined]
                     data.close()
-                    began = time.monotonic()
                     with pytest.raises(ftplib.error_temp, match="451 The file was sent, but not recorded as read"):
                         client.voidresp()
                     with pytest.raises(ftplib.error_temp, match="421 The database does not answer"), listener.session():
@@ -197,4 +200,5 @@ def test_ftps_is_not_held_either(server: cluster.Cluster, tmp_path: Path, blobs:
                 assert time.monotonic() - began < BACK_SECONDS
         assert world.entry().fully_read_at is not None and world.entry().received_at is not None
     finally:
+        world.close()
         db.close()
