@@ -29,7 +29,7 @@ PIP := $(BIN)/python -m pip install --quiet
 install = @echo 'installing $(lastword $(1)) into $(VENV)'; $(UV) $(1) || { echo "uv could not; once more with pip" >&2; $(PIP) $(1); }
 HASHED := --no-build-isolation --require-hashes -r
 
-.PHONY: setup demo test check test-peers docs/clients.md soak bench lock clean
+.PHONY: setup demo test check test-peers docs/clients.md scan soak bench lock clean
 
 setup: $(VENV)/.runtime
 
@@ -73,6 +73,15 @@ docs/clients.md: $(VENV)/.dev
 	$(RUN) tests.peers.clients > $(VENV)/clients.md
 	mv $(VENV)/clients.md $@
 
+# sslyze needs an older cryptography than the gateway.
+scan: $(VENV)/scan/.done $(VENV)/.dev
+	$(RUN) tests.peers.scan $(VENV)/scan/bin/sslyze
+
+$(VENV)/scan/.done: requirements-scan.lock
+	$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --no-cache-dir --require-hashes -r requirements-scan.lock
+	@touch $@
+
 soak: export ROUNDS ?= 100
 soak: $(VENV)/.dev
 	$(COMPILE)
@@ -88,6 +97,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 lock: $(VENV)/.dev
 	$(LOCK) --group pyproject.toml:build -o requirements-build.lock
 	$(LOCK) pyproject.toml -o requirements.lock
+	$(LOCK) --group pyproject.toml:scan -o requirements-scan.lock
 	$(LOCK) pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:

@@ -231,8 +231,10 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
         self.respond("200 Noted.")
 
     def ftp_STAT(self, path: str) -> None:
-        """Of the session; listings go over data connections."""
-        if path and self.authenticated:
+        """Of the session, once it has logged in; listings go over data connections."""
+        if not self.authenticated:
+            self.respond("530 Log in first.")
+        elif path:
             self.respond("502 Use LIST, or MLST for one name.")
         else:
             super().ftp_STAT("")
