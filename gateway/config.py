@@ -326,6 +326,9 @@ class FolderSettings(Section):
     again_documents_a_day: int = Field(
         10_000, ge=0, description="The same of one folder within 24 hours, by its client; an operator may ask for more."
     )
+    index_megabytes: int = Field(
+        64, ge=0, description="Memory for quick answers, of the folders used in the last hour together."
+    )
     sandbox_megabytes: float = Field(
         100.0, ge=0, description="What one client may keep under sandbox/, over all its folders; 0: nothing."
     )

@@ -12,7 +12,7 @@ import structlog
 
 from ..errors import NotFound, Unavailable
 from ..store.blobs import Blobs
-from .index import Item
+from .items import Item
 
 log = structlog.get_logger(__name__)
 MAX_KNOWN = 100_000

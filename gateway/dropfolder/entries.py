@@ -18,7 +18,7 @@ from ..evidence import Fact
 from ..store import database
 from ..store.database import Transaction
 from . import paths, receipts
-from .index import DIRECTORY, ENTRY, FOLDER, Item, item_of, own_place
+from .items import DIRECTORY, ENTRY, FOLDER, Item, item_of, own_place
 
 NOT_THERE = "no such file"
 

@@ -14,7 +14,7 @@ from ..domain.folders import EventKind
 from ..domain.states import Kind
 from ..domain.tables import metadata
 from ..store.database import Transaction
-from .index import ENTRY, EVENT, FOLDER
+from .items import ENTRY, EVENT, FOLDER
 
 DOCUMENT = metadata.tables["document"]
 

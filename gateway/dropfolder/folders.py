@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from .. import clock
 from ..config import FolderSettings
 from ..errors import Denied
 from ..keys.passwords import Passwords
@@ -18,10 +17,12 @@ from ..store.database import Database, Transaction
 from . import entries, failures, host_keys, retention, sessions
 from .content import Content
 from .failures import Failure
-from .index import Index, Item
+from .index import Index
 from .intake import Accounts, AccountVisit, IntakeArea
+from .items import Item
 from .manifest_area import ManifestArea
 from .mapped import MappedVisit
+from .memory import Memory
 from .monthly import OpenMonths
 from .reads import FolderReads, Recorder
 from .sandbox import Sandbox, Sandboxes
@@ -30,7 +31,6 @@ from .visit import Visit
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-FORGET_SECONDS = 3600.0  # a folder that nobody came to for this long is dropped from memory
 MOST_REMEMBERED = 100_000
 PARIS = ZoneInfo("Europe/Paris")  # where the settings name no other
 
@@ -60,10 +60,10 @@ class DropFolders:
         self._passwords = Passwords()
         self._seen_keys: set[tuple[str, str, str]] = set()  # recorded before: an ERP may log in for each file
         self._recorder = Recorder()
-        self._used: WeakValueDictionary[str, FolderReads] = (
-            WeakValueDictionary()
-        )  # one a folder, while anybody is there
-        self._kept: dict[str, tuple[FolderReads, float]] = {}  # and for a while after, with the time of the last visit
+        # One a folder, while anybody is there or something waits to be recorded; the index for a while after.
+        self._used: WeakValueDictionary[str, FolderReads] = WeakValueDictionary()
+        self._indexes: WeakValueDictionary[str, Index] = WeakValueDictionary()
+        self._memory = Memory(settings.index_megabytes * 1_000_000)
         self._lock = threading.Lock()
 
     def record_reads(self) -> None:
@@ -190,14 +190,12 @@ class DropFolders:
             reads.index.apply(items)
 
     def _reads(self, folder_id: str) -> FolderReads:
-        now = clock.monotonic()
         with self._lock:
-            for other in [f for f, (_, used) in self._kept.items() if now - used > FORGET_SECONDS]:
-                del self._kept[other]
             reads = self._used.get(folder_id)
             if reads is None:
-                linger = dt.timedelta(minutes=self._settings.linger_minutes)
-                index = Index(self._db, folder_id, linger)
+                index = self._indexes.get(folder_id)
+                if index is None:
+                    linger = dt.timedelta(minutes=self._settings.linger_minutes)
+                    index = self._indexes[folder_id] = Index(self._db, folder_id, linger, self._memory)
                 reads = self._used[folder_id] = FolderReads(self._db, index, self._recorder)
-            self._kept[folder_id] = reads, now
             return reads

@@ -1,161 +1,49 @@
 """What one folder holds now, in memory: the answer to nearly every request without the database.
 
-The index is compared with the folder's `version` at most once a second and loads only what is newer: published and
-withdrawn entries by the folder's sequence, what clients did by `Entry.changed`. The archive is not in it, but for
-its months.
+The index is compared with the folder's `version` at most once a second, or when a hint says that something changed,
+and loads only what is newer (news.py). The archive is not in it, but for its months.
 
 Which entries may be listed: those whose mtime is below `Folder.last_mtime`, since everything that is published
-later gets at least that mtime. For the newest ones this becomes true in `_settle`: once their second is over, the
+later gets at least that mtime. For the newest ones this becomes true in `news.settle`: once their second is over, the
 first look at the folder raises `last_mtime` by one, in a write that waits for any publication under way. That
 holds whatever the clocks do, however long a commit takes, and for every gateway on the same database.
 
-Failures: Unavailable when the database is away and what is known is older than a minute.
+It may be told to forget (memory.py); the next look reads it anew.
+
+Failures: Unavailable when the database is away and what is known is older than a minute, or nothing is.
 """
 
 import datetime as dt
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Any
-from weakref import WeakValueDictionary
 
-import sqlalchemy as sa
 import structlog
 
 from .. import clock
-from ..domain import names
 from ..domain.folders import ReceiptMode
 from ..domain.path_map import PathMap
-from ..domain.tables import metadata
 from ..errors import Unavailable
-from ..store import database
-from ..store.database import Database, Transaction
-from . import history, paths
+from ..store.database import Database
+from . import news, paths
+from .archive import Archive
+from .items import BYTES, Item
+from .memory import Memory
+from .news import Known, News
 from .ranges import Ranges
+from .snapshots import Snapshot, Stream
 
 log = structlog.get_logger(__name__)
 
 FRESH_SECONDS = 1.0
 STALE_SECONDS = 60.0
 MOST_DOUBTFUL = 10_000
-ENTRY = metadata.tables["folder_entry"]
-FOLDER = metadata.tables["folder"]
-EVENT = metadata.tables["folder_event"]
-DIRECTORY = metadata.tables["folder_directory"]
-_COLUMNS = [
-    ENTRY.c[name]
-    for name in (
-        "id",
-        "document_id",
-        "area",
-        "directory",
-        "name",
-        "path",
-        "sha256",
-        "size",
-        "mtime",
-        "month",
-        "sequence",
-        "changed",
-        "listed",
-        "received_at",
-        "removed_at",
-        "withdrawn_at",
-    )
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An entry as clients see it."""
-
-    id: str
-    document_id: str
-    name: str
-    place: str  # its path outside the archive
-    sha256: str
-    size: int  # bytes
-    mtime: int  # Unix seconds
-    month: str  # YYYY-MM
-    sequence: int
-    changed: int
-    listed: bool
-    is_gone: bool  # removed or withdrawn
-    is_moved: bool  # by a client
-    received_at: dt.datetime | None
-
-    @property
-    def is_history(self) -> bool:
-        """Brought along from the server before: no entry, and none of the folder's numbers, which begin with 1."""
-        return self.sequence == 0
-
-
-def own_place(row: Any) -> str:
-    """Where an entry was published; a client may have moved it."""
-    return paths.join(paths.join(f"/{row.area}", row.directory) if row.directory else f"/{row.area}", row.name)
-
-
-def item_of(row: Any) -> Item:
-    """From a row with the columns of `items_where`."""
-    return Item(
-        id=row.id,
-        document_id=row.document_id,
-        name=row.name,
-        place=row.path or own_place(row),
-        sha256=row.sha256,
-        size=row.size,
-        mtime=row.mtime,
-        month=row.month,
-        sequence=row.sequence,
-        changed=row.changed,
-        listed=row.listed,
-        is_gone=row.removed_at is not None or row.withdrawn_at is not None,
-        is_moved=row.path is not None,
-        received_at=row.received_at,
-    )
-
-
-def items_where(tx: Transaction, folder_id: str, *conditions: Any) -> list[Item]:
-    """Entries of a folder, in the order of their sequence."""
-    query = sa.select(*_COLUMNS).where(ENTRY.c.folder_id == folder_id, *conditions).order_by(ENTRY.c.sequence)
-    return [item_of(row) for row in tx.execute(query)]
-
-
-def history_in(tx: Transaction, folder_id: str, month: str, name: str | None = None) -> list[Item]:
-    """What a month of the archive has of the server before; see history.in_month."""
-    return [
-        Item(row.id, "", row.name, "", row.sha256, row.size, row.mtime, row.month, 0, 0, False, False, False, None)
-        for row in history.in_month(tx, folder_id, month, name)
-    ]
-
-
-class Month(list[Item]):
-    """The entries of one month of the archive; a list that is forgotten when nobody holds it."""
-
-
-@dataclass(frozen=True)
-class _News:
-    """What one look at the database brought."""
-
-    version: int
-    last_mtime: int
-    last_sequence: int
-    receipt_mode: ReceiptMode
-    linger: dt.timedelta
-    path_map: PathMap
-    now: dt.datetime
-    items: list[Item]
-    directories: dict[str, int] | None  # path -> Unix seconds; None: as before
-    months: dict[str, int] | None  # YYYY-MM -> least mtime in it; None: as before
-    imports: int
-    history: frozenset[str] | None  # months of which there is history; None: as before
 
 
 class Index:
     """One folder's entries by place. Any thread may ask; `refresh` waits for the database."""
 
-    def __init__(self, db: Database, folder_id: str, linger: dt.timedelta) -> None:
+    def __init__(self, db: Database, folder_id: str, linger: dt.timedelta, memory: Memory) -> None:
         """`linger`: where the folder has no rule of its own."""
         self.folder_id = folder_id
         self.last_mtime = 0  # entries below it are visible
@@ -163,29 +51,44 @@ class Index:
         self.receipt_mode = ReceiptMode.FULL_READ  # until it is known: the one in which reading alone is a receipt
         self._db = db
         self._usual_linger = self._linger = linger
+        self._memory = memory
+        self._archive = Archive(db, folder_id, memory)
+        self._loading = threading.Lock()
+        self._lock = threading.Lock()  # held for microseconds, milliseconds of large folders: the event loop takes it
+        self._pins: Counter[str] = Counter()
+        self._doubtful: dict[str, Ranges] = {}  # by entry, of its last read that a lost connection ended
+        self._empty()
+
+    def _empty(self) -> None:
         self._version = -1
         self._last_sequence = 0
         self._newest = 0
         self._checked = self._loaded = float("-inf")
-        self._loading = threading.Lock()
-        self._lock = threading.Lock()  # held for microseconds: the event loop takes it too
+        self._looked = 0.0  # Unix seconds
         self._items: dict[str, Item] = {}
         self._unlisted: dict[str, Item] = {}
         self._places: dict[str, dict[str, Item]] = {}
+        self._snapshots: dict[str, Snapshot] = {}  # of what is in `_places` now, by folder
         self._directories: dict[str, int] = {}
         self._months: dict[str, int] = {}
         self._imports = -1
         self._history: frozenset[str] = frozenset()
-        self._pins: Counter[str] = Counter()
-        self._doubtful: dict[str, Ranges] = {}  # by entry, of its last read that a lost connection ended
-        self._archive: WeakValueDictionary[tuple[str, int, int, int], Month] = WeakValueDictionary()
 
     # -- freshness
 
     @property
     def is_fresh(self) -> bool:
-        """Whether what is known is at most a second old, or the database did not answer a second ago."""
-        return clock.monotonic() - self._checked < FRESH_SECONDS
+        """Whether what is known is at most a second old, or the database did not answer a second ago.
+
+        Not any more when the second is over that held back the newest entries.
+        """
+        if clock.monotonic() - self._checked >= FRESH_SECONDS:
+            return False
+        return not (self._is_hiding and self._looked < self.last_mtime + 1 <= clock.now().timestamp())
+
+    @property
+    def _is_hiding(self) -> bool:
+        return self._newest >= self.last_mtime
 
     @property
     def is_stale(self) -> bool:
@@ -197,7 +100,7 @@ class Index:
         with self._loading:
             if self.is_fresh:
                 return
-            began = clock.monotonic()
+            began, looked = clock.monotonic(), clock.now().timestamp()
             try:
                 self._look()
                 self._loaded = began
@@ -205,118 +108,66 @@ class Index:
                 if began - self._loaded > STALE_SECONDS:
                     raise
                 log.warning("folder.stale", folder=self.folder_id, seconds=round(began - self._loaded, 1))
+            self._looked = looked
             self._checked = began  # only now: until here, nobody may take what is known for the whole
+        self._hold()
 
     def expire(self) -> None:
         """The next question looks first: something is known to have changed."""
         self._checked = float("-inf")
 
     def _look(self) -> None:
-        news = self._db.read(self._read)
-        self._take(news)
-        if self._newest >= news.last_mtime and int(news.now.timestamp()) > news.last_mtime:
-            self._db.write(self._settle)
-            self._take(self._db.read(self._read))
+        found = self._db.read(lambda tx: news.read(tx, self.folder_id, self._known(), self._usual_linger))
+        self._take(found)
+        if self._is_hiding and int(found.now.timestamp()) > found.last_mtime:
+            self._db.write(lambda tx: news.settle(tx, self.folder_id, self._newest))
+            self._take(self._db.read(lambda tx: news.read(tx, self.folder_id, self._known(), self._usual_linger)))
 
-    def _read(self, tx: Transaction) -> _News:
-        folder = tx.execute(
-            sa.select(
-                FOLDER.c.version,
-                FOLDER.c.last_mtime,
-                FOLDER.c.last_sequence,
-                FOLDER.c.receipt_mode,
-                FOLDER.c.linger_minutes,
-                FOLDER.c.path_map,
-                FOLDER.c.imports,
-            ).where(FOLDER.c.id == self.folder_id)
-        ).one()
-        now = database.now(tx)
-        minutes = folder.linger_minutes
-        linger = self._usual_linger if minutes is None else dt.timedelta(minutes=minutes)
-        items: list[Item] = []
-        directories = months = None
-        if self._version < 0:
-            items = items_where(tx, self.folder_id, self._is_at_hand(now - linger))
-        elif (folder.version, folder.last_sequence) != (self._version, self._last_sequence):
-            items = self._newer(tx)
-        if folder.version != self._version:
-            directories = self._read_directories(tx)
-        if self._version < 0 or any(item.is_gone or item.month not in self._months for item in items):
-            months = self._read_months(tx)
-        version, last_mtime, last_sequence = folder.version, folder.last_mtime, folder.last_sequence
-        path_map = PathMap(folder.path_map or ())
-        brought = history.months(tx, self.folder_id) if folder.imports != self._imports else None
-        rules = folder.receipt_mode, linger, path_map
-        news = (version, last_mtime, last_sequence, *rules, now, items, directories, months)
-        return _News(*news, folder.imports, brought)
+    def _known(self) -> Known:
+        with self._lock:
+            return Known(self._version, self._last_sequence, self._months, self._imports, list(self._pins))
 
-    @staticmethod
-    def _is_at_hand(received_after: dt.datetime) -> Any:
-        lingers = sa.and_(
-            ENTRY.c.received_at > received_after, ENTRY.c.removed_at.is_(None), ENTRY.c.withdrawn_at.is_(None)
-        )
-        return sa.or_(ENTRY.c.listed, lingers)
-
-    def _newer(self, tx: Transaction) -> list[Item]:
-        by_event = sa.select(EVENT.c.entry_id).where(
-            EVENT.c.folder_id == self.folder_id, EVENT.c.sequence > self._last_sequence
-        )
-        items = items_where(tx, self.folder_id, ENTRY.c.changed > self._version)
-        return items + items_where(tx, self.folder_id, ENTRY.c.id.in_(by_event))
-
-    def _read_directories(self, tx: Transaction) -> dict[str, int]:
-        query = sa.select(DIRECTORY.c.path, DIRECTORY.c.created_at).where(DIRECTORY.c.folder_id == self.folder_id)
-        return {row.path: int(row.created_at.timestamp()) for row in tx.execute(query)}
-
-    def _read_months(self, tx: Transaction) -> dict[str, int]:
-        # One step along the index for each month: DISTINCT would walk over every entry of six years.
-        months: dict[str, int] = {}
-        query = (
-            sa.select(ENTRY.c.month, ENTRY.c.mtime)
-            .where(
-                ENTRY.c.folder_id == self.folder_id,
-                ENTRY.c.month > sa.bindparam("after"),
-                ENTRY.c.withdrawn_at.is_(None),
-            )
-            .order_by(ENTRY.c.month, ENTRY.c.sequence)
-            .limit(1)
-        )
-        while row := tx.execute(query, {"after": max(months, default="")}).first():
-            months[row.month] = row.mtime
-        return months
-
-    def _settle(self, tx: Transaction) -> None:
-        """The second of `last_mtime` is over: nothing more is published in it. No effect if another was faster."""
-        now = int(database.now(tx).timestamp())
-        tx.execute(
-            sa.update(FOLDER)
-            .where(FOLDER.c.id == self.folder_id, FOLDER.c.last_mtime == self._newest, FOLDER.c.last_mtime < now)
-            .values(last_mtime=FOLDER.c.last_mtime + 1)
-        )
-
-    def _take(self, news: _News) -> None:
+    def _take(self, found: News) -> None:
+        self._archive.touched(found.touched if found.history is None else found.touched | found.history)
         with self._lock:
             if self._version < 0:
-                self._newest = news.last_mtime  # a first look does not read whatever was published last
-            for item in news.items:
-                self._put(item)
-            if news.directories is not None:
-                self._directories = news.directories
-            if news.months is not None:
-                self._months = news.months
-            if news.history is not None:
-                self._history = news.history
-            self._imports = news.imports
-            self._version, self._last_sequence = news.version, news.last_sequence
-            self.last_mtime, self._linger = news.last_mtime, news.linger
-            self.path_map, self.receipt_mode = news.path_map, news.receipt_mode
-            self._evict(news.now)
+                self._newest = found.last_mtime  # a first look does not read whatever was published last
+            if self._items:
+                for item in found.items:
+                    self._put(item)
+            else:
+                self._fill(found.items)
+            if found.directories is not None:
+                self._directories = found.directories
+            if found.months is not None:
+                self._months = found.months
+            if found.history is not None:
+                self._history = found.history
+            self._imports = found.imports
+            if found.last_mtime != self.last_mtime and self._is_hiding:
+                self._snapshots.clear()
+            self._version, self._last_sequence = found.version, found.last_sequence
+            self.last_mtime, self._linger = found.last_mtime, found.linger
+            self.path_map, self.receipt_mode = found.path_map, found.receipt_mode
+            self._evict(found.now)
 
     def apply(self, items: Iterable[Item]) -> None:
         """What this process has just committed, before the next look at the database would show it."""
         with self._lock:
             for item in items:
                 self._put(item)
+
+    def _fill(self, items: list[Item]) -> None:
+        """The same as to `_put` each into nothing, for as many as there may be."""
+        others = [item for item in items if item.elsewhere is not None or not item.listed]
+        plain = [item for item in items if item.elsewhere is None and item.listed] if others else items
+        self._items = {item.id: item for item in plain}
+        if plain:
+            self._places[paths.INBOX] = {item.name: item for item in plain}
+            newest = max(item.mtime for item in plain)
+            self._newest = max(self._newest, newest)
+        for item in others:
+            self._put(item)
 
     def _put(self, item: Item) -> None:
         known = self._items.get(item.id)
@@ -336,6 +187,7 @@ class Index:
         parent, name = paths.split(item.place)
         names = self._places.get(parent, {})
         if names.get(name) is item:
+            self._snapshots.pop(parent, None)
             del names[name]
             if not names:
                 del self._places[parent]
@@ -344,7 +196,8 @@ class Index:
         parent, name = paths.split(item.place)
         names = self._places.setdefault(parent, {})
         if item.listed or name not in names or not names[name].listed:
-            names[name] = item
+            self._snapshots.pop(parent, None)
+            names[item.name if name == item.name else name] = item
 
     def _evict(self, now: dt.datetime) -> None:
         """Forget what is neither listed nor lingering, once the database is known to say so."""
@@ -355,6 +208,26 @@ class Index:
 
     def _lingers(self, item: Item, now: dt.datetime) -> bool:
         return not item.is_gone and item.received_at is not None and item.received_at + self._linger > now
+
+    # -- memory
+
+    @property
+    def bytes(self) -> int:
+        """What it holds, by estimate."""
+        with self._lock:
+            return len(self._items) * BYTES + sum(one.bytes + 8 * len(one.rows) for one in self._snapshots.values())
+
+    def _hold(self) -> None:
+        self._memory.hold(self, self.bytes)
+
+    def forget(self) -> None:
+        """See memory.Holder. Nothing happens while somebody looks at the database for it."""
+        if self._loading.acquire(blocking=False):
+            try:
+                with self._lock:
+                    self._empty()
+            finally:
+                self._loading.release()
 
     def doubt(self, entry_id: str, doubtful: Ranges) -> None:
         """These bytes were given out, and the connection went before it was known whether they arrived."""
@@ -368,8 +241,6 @@ class Index:
         with self._lock:
             return self._doubtful.get(entry_id, [])
 
-    # -- questions
-
     def pin(self, item: Item) -> None:
         """A session has opened it: it stays known until `unpin`, lingering or not."""
         with self._lock:
@@ -381,6 +252,12 @@ class Index:
             self._pins.subtract(ids)
             self._pins += Counter()  # drops what is zero
 
+    # -- questions
+
+    def _require(self) -> None:
+        if self._version < 0:
+            raise Unavailable("this folder is being read; try again")
+
     def now(self, item: Item) -> Item:
         """What is known of an entry by now."""
         with self._lock:
@@ -390,20 +267,29 @@ class Index:
         """The entry at a place outside the archive; `opened`: ids that the session asking has opened before."""
         parent, name = paths.split(path)
         with self._lock:
+            self._require()
             item = self._places.get(parent, {}).get(name)
         if item is None or item.mtime >= self.last_mtime:
             return None
         return item if item.listed or item.id in opened or self._lingers(item, clock.now()) else None
 
-    def listed_in(self, directory: str) -> list[Item]:
-        """The entries to list in a folder outside the archive, as they are now."""
+    def entries_in(self, directory: str) -> Snapshot:
+        """The entries to list in a folder outside the archive, as they are now: the same object until they change."""
         with self._lock:
-            items = list(self._places.get(directory, {}).values())
-        return [item for item in items if item.listed and item.mtime < self.last_mtime]
+            self._require()
+            found = self._snapshots.get(directory)
+            if found is None:
+                items = self._places.get(directory, {}).values()
+                rows = [item for item in items if item.listed and item.mtime < self.last_mtime]
+                found = Snapshot(rows, self._hold)
+                if rows:
+                    self._snapshots[directory] = found
+        return found
 
     def directories(self) -> dict[str, int]:
         """Folders that the client or the layout made, and those that a rename made by naming them; with their mtime."""
         with self._lock:
+            self._require()
             made = dict(self._directories)
             parents = [(p, next(iter(n.values()))) for p, n in self._places.items() if p not in ("/", paths.INBOX)]
         for parent, item in parents:
@@ -412,31 +298,17 @@ class Index:
                     made.setdefault(path, item.mtime)
         return made
 
-    def archived(self, month: str) -> Month:
-        """What was published in a month and is not withdrawn, after its history, from the database.
+    def archived(self, month: str) -> Snapshot | Stream:
+        """What is visible in a month of the archive, its history first. Waits for the database."""
+        return self._archive.entries(month, self.last_mtime, has_history=month in self._history)
 
-        Everybody who asks until something comes to it shares one list: an archive is large, and handles are many.
-        """
-        key = (month, self._last_sequence, self.last_mtime, self._imports)
-        found = self._archive.get(key)
-        if found is None:
-            found = self._archive[key] = Month(self.in_month(month))
-        return found
-
-    def in_month(self, month: str, name: str | None = None) -> list[Item]:
-        """What a month of the archive holds, its history first; under that name alone, if one is given."""
-        that = [ENTRY.c.month == month, ENTRY.c.withdrawn_at.is_(None), ENTRY.c.mtime < self.last_mtime]
-        if name is not None:
-            that.append(ENTRY.c.name_folded == names.fold(name))
-
-        def look(tx: Transaction) -> list[Item]:
-            brought = history_in(tx, self.folder_id, month, name) if month in self._history else []
-            return brought + items_where(tx, self.folder_id, *that)
-
-        return self._db.read(look)
+    def in_month(self, month: str, name: str) -> list[Item]:
+        """What is visible in a month of the archive under that name in some case. Waits for the database."""
+        return self._archive.named(month, self.last_mtime, name, has_history=month in self._history)
 
     def months(self) -> list[str]:
         """The archive's months, `YYYY-MM`, oldest first."""
         with self._lock:
+            self._require()
             months, brought = list(self._months.items()), self._history
         return sorted({month for month, mtime in months if mtime < self.last_mtime} | brought)

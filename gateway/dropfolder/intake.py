@@ -131,7 +131,7 @@ class IntakeArea(Area):
         if path == paths.INTAKE:
             found |= {upload.name: upload.node for upload in [*self._uploads.values()]}
         above = [Node(name, True, 0, 0) for name in sorted(ANSWERED)] if path == paths.INTAKE else []
-        return Listing([*above, *(found[name] for name in sorted(found))], [], lambda _: None)
+        return Listing([*above, *(found[name] for name in sorted(found))])
 
     def open(self, path: str) -> File:
         """See Area.open."""

@@ -59,7 +59,7 @@ class ManifestArea(Area):
         if path != self.path:
             self.stat(path)
             raise NotFound(NOT_THERE)
-        return Listing(self._nodes(), [], lambda _: None)
+        return Listing(self._nodes())
 
     def open(self, path: str) -> File:
         """See Area."""

@@ -32,7 +32,7 @@ from ..store import database
 from ..store.blobs import Blob, Blobs
 from ..store.database import Database, Transaction
 from . import events
-from .index import EVENT, FOLDER
+from .items import EVENT, FOLDER
 
 log = structlog.get_logger(__name__)
 MANIFEST = metadata.tables["folder_manifest"]

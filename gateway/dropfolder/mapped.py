@@ -35,7 +35,7 @@ class MappedVisit(Visit):
             return super().listing(place)
         made = [node for node in self._subdirectories(place) if node.name not in self._index.path_map.below(place)]
         on = [self._node(name) for name in self._index.path_map.below(place)]
-        return Listing(on + made, self._index.listed_in(place), self.saw)
+        return Listing(on + made, self._index.entries_in(place), self.saw)
 
     def open(self, path: str) -> File:
         """See Visit."""

@@ -32,7 +32,7 @@ from ..store.blobs import Blob, Blobs
 from ..store.database import Database, Transaction
 from . import events
 from .events import Event
-from .index import FOLDER
+from .items import FOLDER
 from .monthly_csv import header, lines, month_after, month_of, start_of
 
 log = structlog.get_logger(__name__)

@@ -2,22 +2,20 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
 from .. import clock
 from ..errors import Unavailable
-from . import paths, ranges, receipts
-from .index import Item
+from . import ranges, receipts
+from .items import Item
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A file or folder as a listing shows it."""
 
     name: str
@@ -27,35 +25,75 @@ class Node:
     sequence: int = 0  # of the entry; 0 for a folder
 
 
+Place = int | str | None  # in a listing; None: its beginning
+
+
+class Encoder(NamedTuple):
+    """How a protocol sends nodes."""
+
+    encode: Callable[[Iterator[Node]], tuple[int, bytes]]  # the first nodes, as many as a packet takes; how many
+    edition: int  # what was encoded under another one is encoded anew
+
+
+class Page(NamedTuple):
+    """Some entries as a protocol sends them."""
+
+    content: bytes
+    end: Place  # where the next one begins
+    sequence: int  # the highest
+
+
+class Entries(Protocol):
+    """What a folder lists beside its folders (snapshots.py)."""
+
+    is_at_hand: bool  # whether it answers at once, from memory
+
+    def nodes(self, start: Place, count: int) -> tuple[list[Node], Place]:
+        """Those from a place on, none at the end; and the place behind them."""
+
+    def page(self, start: Place, encoder: Encoder) -> Page | None:
+        """As many as a packet takes; None at the end."""
+
+
 class Listing:
     """A folder's content as it was when it was opened, given out bit by bit."""
 
     def __init__(
-        self, nodes: list[Node], items: Sequence[Item], saw: Callable[[int], None], *, archived: bool = False
+        self, nodes: list[Node], entries: Entries | None = None, saw: Callable[[int], None] = lambda _: None
     ) -> None:
-        """Nodes that are no entries, then entries; in the archive an entry has its own name.
-
-        `saw` is told the highest sequence of what was given out.
-        """
+        """Nodes that are no entries, then entries. `saw` is told the highest sequence of what was given out."""
         self._nodes = nodes
-        self._items = items
+        self._entries = entries
         self._saw = saw
-        self._archived = archived
-        self._position = 0
+        self._position: Place = None
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether more of it is given out at once, from memory."""
+        return self._entries is None or self._entries.is_at_hand
 
     def take(self, count: int) -> list[Node]:
-        """The next `count` nodes at most; none at the end."""
+        """The next `count` nodes at most; none at the end. Unavailable, where it is not at hand."""
         nodes, self._nodes = self._nodes[:count], self._nodes[count:]
-        items = self._items[self._position : self._position + count - len(nodes)]
-        self._position += len(items)
-        if items:
-            self._saw(max(item.sequence for item in items))
-        return nodes + [file_node(item, item.name if self._archived else paths.split(item.place)[1]) for item in items]
+        if self._entries is None or len(nodes) == count:
+            return nodes
+        entries, self._position = self._entries.nodes(self._position, count - len(nodes))
+        if entries:
+            self._saw(max(node.sequence for node in entries))
+        return nodes + entries
 
-
-def file_node(item: Item, name: str) -> Node:
-    """An entry under the name that it has where it is looked at."""
-    return Node(name, False, item.size, item.mtime, item.sequence)
+    def page(self, encoder: Encoder) -> bytes:
+        """The next nodes as a protocol sends them, empty at the end. Unavailable as above."""
+        if self._nodes:
+            count, content = encoder.encode(iter(self._nodes))
+            self._nodes = self._nodes[count:]
+            return content
+        page = self._entries.page(self._position, encoder) if self._entries is not None else None
+        if page is None:
+            return b""
+        self._position = page.end
+        self._saw(page.sequence)
+        return page.content
 
 
 class File:

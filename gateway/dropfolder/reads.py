@@ -20,7 +20,8 @@ from ..domain.folders import ReceiptMode
 from ..errors import Unavailable
 from ..store.database import Database, Transaction
 from . import receipts
-from .index import Index, Item
+from .index import Index
+from .items import Item
 from .receipts import Read
 
 log = structlog.get_logger(__name__)

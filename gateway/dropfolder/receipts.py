@@ -22,7 +22,7 @@ from ..evidence import Fact
 from ..store import database
 from ..store.database import Transaction
 from . import ranges
-from .index import ENTRY, FOLDER, Item, item_of
+from .items import ENTRY, FOLDER, Item, item_of
 from .ranges import Ranges
 
 DELIVERY = metadata.tables["delivery"]

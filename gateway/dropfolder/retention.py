@@ -15,7 +15,7 @@ from ..evidence import Fact
 from ..store import database
 from ..store.database import Transaction
 from . import receipts
-from .index import ENTRY, FOLDER, Item, item_of
+from .items import ENTRY, FOLDER, Item, item_of
 from .receipts import DELIVERY
 
 _EXPIRED = advance_delivery(Channel.FOLDER, DeliveryState.PUBLISHED, "expired")

@@ -118,7 +118,7 @@ class Sandbox(Area):
             if paths.split(upload.path)[0] == path:
                 found[upload.name] = upload.node
         nodes = sorted(found.values(), key=lambda node: (not node.is_directory, node.name))
-        return Listing(nodes, [], lambda _: None)
+        return Listing(nodes)
 
     def open(self, path: str) -> File:
         """See Area.open."""

@@ -19,8 +19,8 @@ from ..store.database import Database, Transaction
 from . import entries, paths, ranges, sessions
 from .areas import PRETENDED, Area
 from .content import Content
-from .index import Item
-from .nodes import File, Listing, Node, Reading, file_node
+from .items import Item
+from .nodes import File, Listing, Node, Reading
 from .reads import FolderReads
 from .receipts import Read
 from .sessions import Session
@@ -131,7 +131,7 @@ class Visit:
         if (area := self._area(path)) is not None:
             return area.stat(path)
         if (item := self._find(path)) is not None:
-            return file_node(item, paths.split(path)[1])
+            return Node(paths.split(path)[1], False, item.size, item.mtime, item.sequence)
         return self._directory(path)
 
     def listing(self, path: str) -> Listing:
@@ -142,7 +142,7 @@ class Visit:
         parts = path.strip("/").split("/")
         if parts[0] == "archive":
             return self._list_archive(parts[1:])
-        return Listing(self._subdirectories(path), self._index.listed_in(path), self.saw)
+        return Listing(self._subdirectories(path), self._index.entries_in(path), self.saw)
 
     def open(self, path: str) -> File:
         """The file's bytes; NotFound, Conflict for a folder, Unavailable when the store does not give them."""
@@ -217,9 +217,9 @@ class Visit:
     def _list_archive(self, parts: list[str]) -> Listing:
         months = self._index.months()
         if len(parts) == 2:
-            return Listing([], self._index.archived("-".join(parts)), self.saw, archived=True)
+            return Listing([], self._index.archived("-".join(parts)), self.saw)
         inside = {m[5:] for m in months if m[:4] == parts[0]} if parts else {m[:4] for m in months}
-        return Listing([self._node(name) for name in sorted(inside)], [], self.saw)
+        return Listing([self._node(name) for name in sorted(inside)])
 
     def _node(self, name: str) -> Node:
         return Node(name, True, 0, max(self._index.last_mtime - 1, 0))

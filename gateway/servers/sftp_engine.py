@@ -28,7 +28,6 @@ from .sftp_packets import Fields, Malformed, Request, Status, Type
 log = structlog.get_logger(__name__)
 
 MAX_READ = 255 * 1024  # a whole answer stays under what OpenSSH's client accepts
-NAMES_A_PACKET = 100
 _DATA_HEAD = 13  # bytes of DATA before its data: length, type, id, length
 _READ, _WRITE, _APPEND, _CREAT, _TRUNC, _EXCL = 0x1, 0x2, 0x4, 0x8, 0x10, 0x20  # SSH_FXF_…, section 6.3
 _SIZE = 0x1  # SSH_FILEXFER_ATTR_SIZE, section 5
@@ -222,10 +221,13 @@ class Engine:
         handle = self._handle(fields)
         if not isinstance(handle, Listing):
             raise Refused("this is a file", code="handle")
-        nodes = handle.take(NAMES_A_PACKET)
-        if not nodes:
-            return wire.status(request_id, Status.EOF, "end of list")
-        return wire.packet(Type.NAME, request_id, wire.names(nodes, clock.now().timestamp()))
+        if handle.is_at_hand:
+            return _names(request_id, handle.page(wire.names_on(clock.now())))
+        return Call(
+            request_id,
+            lambda: handle.page(wire.names_on(clock.now())),
+            lambda page: _names(request_id, page),
+        )
 
     def _close(self, request_id: bytes, fields: Fields) -> Answer:
         key = fields.string()
@@ -313,6 +315,13 @@ class Engine:
         handle = self._handle(fields)
         path = handle.path if isinstance(handle, Upload) else "/"
         return self._ask(request_id, path, self._visit.space, lambda space: _space(request_id, *space))
+
+
+def _names(request_id: bytes, page: bytes) -> bytes:
+    """A page of names; an empty one is the end."""
+    if not page:
+        return wire.status(request_id, Status.EOF, "end of list")
+    return wire.packet(Type.NAME, request_id, page)
 
 
 def _wanted_size(fields: Fields) -> int | None:

@@ -4,23 +4,28 @@ A packet is its length (uint32), its type (byte), and, but for INIT and VERSION,
 cannot be taken apart raises Malformed; a packet over MAX_PACKET is skipped without being kept.
 """
 
+import datetime as dt
+import functools
 import stat
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ..dropfolder.nodes import Node
+from ..dropfolder.nodes import Encoder, Node
 from .long_name import long_name
 
 VERSION = 3
 MAX_PACKET = 256 * 1024  # as OpenSSH
+MAX_NAMES = 32 * 1024  # of a NAME: what every client takes (section 3: 34,000), and one packet of its channel
 MAX_SKIPPED = 16 * 1024 * 1024  # a "length" beyond it is no SFTP at all
 
 FILE_MODE = stat.S_IFREG | 0o440
 DIRECTORY_MODE = stat.S_IFDIR | 0o750
 _ATTRS = struct.Struct(">IQIIIII")
 _ATTRS_FLAGS = 0x1 | 0x2 | 0x4 | 0x8  # size, uid and gid, permissions, times
+_NAMES_HEAD = 13  # bytes of NAME before its names: length, type, id, count
+_DAY = 86_400
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 
@@ -184,15 +189,31 @@ def attrs(node: Node) -> bytes:
     return _ATTRS.pack(_ATTRS_FLAGS, node.size, 0, 0, mode, mtime, mtime)
 
 
-def names(nodes: Iterable[Node], now: float) -> bytes:
-    """The body of NAME: count, then file name, long name and attrs of each."""
-    entries = [_name(node, now) for node in nodes]
-    return _U32.pack(len(entries)) + b"".join(entries)
+def names_on(now: dt.datetime) -> Encoder:
+    """Bodies of NAME: count, then file name, long name and attrs of each, as many as MAX_NAMES bytes hold.
+
+    They say the same for a whole day: a long name passes from time to year with the day.
+    """
+    day = int(now.timestamp()) // _DAY
+    return Encoder(functools.partial(_names, now=(day + 1) * _DAY - 1), day)
 
 
-def _name(node: Node, now: float) -> bytes:
-    name = node.name.encode()
-    return string(name) + string(long_name(node, now).encode()) + attrs(node)
+def _names(nodes: Iterator[Node], now: int) -> tuple[int, bytes]:
+    names: list[bytes] = [b""]
+    room = MAX_NAMES - _NAMES_HEAD
+    for node in nodes:
+        name = _name(node, now)
+        room -= len(name)
+        if room < 0 and len(names) > 1:
+            break
+        names.append(name)
+    names[0] = _U32.pack(len(names) - 1)
+    return len(names) - 1, b"".join(names)
+
+
+def _name(node: Node, now: int) -> bytes:
+    name, line = node.name.encode(), long_name(node, now).encode()
+    return b"".join((_U32.pack(len(name)), name, _U32.pack(len(line)), line, attrs(node)))
 
 
 def path_name(path: str) -> bytes:
