@@ -5,8 +5,9 @@ authorized_keys. Further lines of the same client add companies. Each line is on
 already, the same, changes nothing, so a list can be imported again. What is there is never changed: a difference is
 said, and a person decides.
 
-`rehearse` runs the very same steps, line after line in one transaction, and takes all of them back: what it reports
-is what the import will report.
+`rehearse` runs the very same steps and takes all of them back: what it reports is what the import will report. Lines
+that name something in common are rehearsed together, in their order, the others each for itself: a line takes some 5 ms
+of the one writer, and others write between them.
 """
 
 import contextlib
@@ -104,6 +105,14 @@ def take(db: Database, actor: Actor, lines: Iterable[Line], issuer: Issuer) -> l
 
 def rehearse(db: Database, actor: Actor, lines: Sequence[Line], issuer: Issuer) -> list[Report]:
     """What `take` would report of these lines; nothing is kept."""
+    found: dict[int, Report] = {}
+    for numbers in _apart(lines):
+        together = _rehearse(db, actor, [lines[number] for number in numbers], issuer)
+        found |= zip(numbers, together, strict=True)
+    return [found[number] for number in range(len(lines))]
+
+
+def _rehearse(db: Database, actor: Actor, lines: Sequence[Line], issuer: Issuer) -> list[Report]:
     reports: list[Report] = []
 
     def step(tx: Transaction) -> None:
@@ -117,6 +126,35 @@ def rehearse(db: Database, actor: Actor, lines: Sequence[Line], issuer: Issuer) 
     with contextlib.suppress(_TakenBack):
         db.write(step)
     return reports
+
+
+def _apart(lines: Sequence[Line]) -> Iterable[list[int]]:
+    """The numbers of the lines, those together that a client, a log-in, a company or a contract connects."""
+    before = list(range(len(lines)))  # a line that each is connected with, itself for the first of its group
+    first: dict[tuple[str, str], int] = {}
+
+    def group(number: int) -> int:
+        while before[number] != number:
+            before[number] = number = before[before[number]]
+        return number
+
+    for number, line in enumerate(lines):
+        for name in _named(line):
+            before[group(number)] = group(first.setdefault(name, number))
+    groups: dict[int, list[int]] = {}
+    for number in range(len(lines)):
+        groups.setdefault(group(number), []).append(number)
+    return groups.values()
+
+
+def _named(line: Line) -> Iterator[tuple[str, str]]:
+    """What a line names that another one could name too, as the database compares it."""
+    yield "client", search_key(line.client)
+    yield "log-in", line.user_name.lower()
+    with contextlib.suppress(Refused):  # what is none connects nothing
+        yield "company", identifiers.party(line.siren)
+    for word in _words(line.contracts):
+        yield "contract", word.partition(":")[0]
 
 
 @contextlib.contextmanager

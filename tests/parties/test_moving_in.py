@@ -2,18 +2,24 @@
 
 import dataclasses
 import datetime as dt
+import threading
 from zoneinfo import ZoneInfo
 
 import asyncssh
+import hypothesis
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlmodel import select
 
+from gateway.access import Actor
 from gateway.domain.folders import Folder
 from gateway.domain.parties import Client
 from gateway.domain.tables import metadata
 from gateway.parties import folders, moving_in, settings, sshkeys
 from gateway.parties.moving_in import Issuer, Line, Report
+from gateway.store.database import Transaction
 
 from .conftest import OPERATOR, TODAY, Desk
 
@@ -109,6 +115,53 @@ def test_a_rehearsal_keeps_nothing_and_reports_what_the_import_reports(desk: Des
         "", "", "", "user_name", "user_name", "siren", "user_name", "siren", "", "", "receipt"
     ]  # fmt: skip
     assert [key.outcome for key in rehearsed[8].keys] == ["refused", "added"]
+
+
+def test_others_write_while_a_list_is_rehearsed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long list takes seconds, and a dry run must not hold up receipts and documents for so long."""
+    take, order = moving_in._take, []
+    other = threading.Thread(target=lambda: desk.database.write(lambda _: order.append("other")))
+
+    def watched(tx: Transaction, actor: Actor, line: Line, issuer: Issuer) -> Report:
+        if line.client == "Client 3":
+            other.start()
+            other.join(0.5)  # on SQLite it waits for the one writer
+        order.append(line.client)
+        return take(tx, actor, line, issuer)
+
+    monkeypatch.setattr(moving_in, "_take", watched)
+    _rehearse(desk, *(Line(f"Client {number}", f"u{number}", contracts=f"C-{number}") for number in range(9)))
+    other.join()
+    assert order.index("other") < order.index("Client 5")
+
+
+FEW = st.sampled_from
+SIRENS = ["732829320", "FR44732829320", "552 100 554", "x", ""]
+LINES = st.builds(
+    Line,
+    client=FEW(["Été", "ete", "B", "C", "D"]),
+    user_name=FEW(["a", "A", "b", "c", "d", "?"]),
+    siren=FEW(SIRENS),
+    company=FEW(["", "Co", "Other"]),
+    contracts=FEW(["", "K-1", "K-1:CARD_I", "K-2;K-1", "K-3"]),
+    formats=FEW(["", "pdf", "pdf xml"]),
+    email=FEW(["", "a@b.example"]),
+)
+
+
+@hypothesis.settings(max_examples=30, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@given(st.lists(LINES, max_size=8))
+def test_a_rehearsal_of_any_list_says_what_the_import_says(desk: Desk, lines: list[Line]) -> None:
+    """However its lines hang together, whatever is there already from the lists before."""
+    rehearsed = _rehearse(desk, *lines)
+    assert rehearsed == _take(desk, *lines)
+
+
+def test_many_contracts_on_many_lines_are_told_apart_at_once(desk: Desk) -> None:
+    """A list as large as one may be costs no more than to read it."""
+    contracts = " ".join(f"K-{number}" for number in range(400))
+    lines = [Line("A", "a", contracts=contracts)] * 2000 + [Line("B", "b")]
+    assert [len(one) for one in moving_in._apart(lines)] == [2000, 1]
 
 
 @pytest.mark.parametrize(
