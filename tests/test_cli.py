@@ -579,6 +579,14 @@ def test_keys_are_added_listed_and_revoked(gateway: Gateway, tmp_path: Path) -> 
     assert gateway("key", "list", "Nobody")[0] == 1
 
 
+def test_accounts_of_the_billing_system_are_listed_apart(gateway: Gateway) -> None:
+    """A list of clients is one of clients, where it is asked for so."""
+    for words in (["Apuron"], ["Billing", "--intake"]):
+        assert gateway("client", "add", *words)[0] == 0
+    for words, names in (([], ["Apuron", "Billing"]), (["--intake"], ["Billing"]), (["--no-intake"], ["Apuron"])):
+        assert [one["name"] for one in json.loads(gateway("client", "list", *words, "--json")[1])] == names
+
+
 def test_settings_tokens_and_lists_have_json(gateway: Gateway) -> None:
     """`--json` on everything that prints a table."""
     client = _set_up(gateway)

@@ -56,12 +56,16 @@ def add_client(
 def list_clients(
     context: typer.Context,
     name: Annotated[str | None, typer.Option("--name", help="Part of the name.")] = None,
+    is_intake: Annotated[
+        bool | None, typer.Option("--intake/--no-intake", help="Billing systems alone, or none of them; else all.")
+    ] = None,
     limit: Limit = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """Clients."""
-    found = call(context, lambda api: api.every("/clients", limit, name=name))
-    columns = {"id": "id", "name": "name", "language": "language", "dry_run": "dry run", "disabled_at": "closed"}
+    """Clients, and the issuer's own systems, which hand documents in."""
+    found = call(context, lambda api: api.every("/clients", limit, name=name, is_intake=is_intake))
+    columns = {"id": "id", "name": "name", "is_intake": "hands in", "language": "language", "dry_run": "dry run",
+               "disabled_at": "closed"}  # fmt: skip
     show.table(found, columns, empty="no client yet: gateway client add NAME", wants_json=as_json)
 
 

@@ -4,18 +4,21 @@ A page begins after the id `after`; the last id of a page is the next one's `aft
 client holds, held, or is going to hold; the answer for anything else is the answer for what does not exist.
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from sqlmodel import col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from ..access import Actor, Permission, client_for, page_size
+from ..domain.folders import Folder
 from ..domain.parties import Client, Company, CompanyHolding, Contract, ContractHolding, search_key
 from ..errors import NotFound
 from ..store.database import Transaction
 from .holders import contracts_of
 
 Row = TypeVar("Row", Client, Company, Contract)
+_ACCOUNTS = select(Folder.client_id).where(col(Folder.is_intake))
 
 
 def get_client(tx: Transaction, actor: Actor, client_id: str) -> Client:
@@ -39,15 +42,28 @@ def get_contract(tx: Transaction, actor: Actor, contract_id: str) -> Contract:
     return row
 
 
-def list_clients(tx: Transaction, actor: Actor, text: str = "", limit: int = 50, after: str = "") -> list[Client]:
-    """Clients; `text` is a part of the name, without regard to case and accents."""
+def list_clients(
+    tx: Transaction, actor: Actor, text: str = "", limit: int = 50, after: str = "", *, is_intake: bool | None = None
+) -> list[Client]:
+    """Clients; `text` is a part of the name, without regard to case and accents.
+
+    `is_intake`: those alone, or none of those, that are systems of the issuer's own (see handing_in).
+    """
     actor.require(Permission.PARTIES_READ)
     rows = select(Client)
+    if is_intake is not None:
+        own = col(Client.id).in_(_ACCOUNTS)
+        rows = rows.where(own if is_intake else ~own)
     if text.strip():
         rows = rows.where(col(Client.name_key).contains(search_key(text), autoescape=True))
     if actor.client_id is not None:
         rows = rows.where(Client.id == actor.client_id)
     return _page(tx, rows, Client, limit, after)
+
+
+def handing_in(tx: Transaction, clients: Sequence[Client]) -> set[str]:
+    """The ids of those that are systems of the issuer's own: a log-in of theirs hands documents in."""
+    return set(tx.exec(_ACCOUNTS.where(col(Folder.client_id).in_([client.id for client in clients]))))
 
 
 def list_companies(

@@ -236,6 +236,21 @@ def test_lists_of_parties_page_in_the_order_of_their_making(gateway: World) -> N
     assert names == ["Apuron PV 2", "Été & Fils", *(f"Client {number}" for number in range(7))]
 
 
+def test_systems_of_the_issuers_own_are_told_from_clients(anywhere: World) -> None:
+    """They are clients in the tables only: who counts or mails clients must be able to leave them out."""
+    made = anywhere.ask("POST", "/clients", "admin", json={"name": "Billing", "is_intake": True}).json()
+    assert made["is_intake"] is True
+    clients = [party.client for party in anywhere.parties]
+    for wanted, ids in ((None, [*clients, made["id"]]), (True, [made["id"]]), (False, clients)):
+        query = {} if wanted is None else {"is_intake": wanted}
+        items = anywhere.ask("GET", "/clients", "viewer", params=query).json()["items"]
+        assert [one["id"] for one in items] == ids
+        assert [one["is_intake"] for one in items] == [one == made["id"] for one in ids]
+    changed = anywhere.ask("PATCH", f"/clients/{made['id']}", "admin", json={"language": "en"}).json()
+    assert (changed["is_intake"], changed["language"]) == (True, "en")
+    assert anywhere.ask("GET", f"/clients/{clients[0]}", "own").json()["is_intake"] is False
+
+
 def test_a_company_that_moved_away_does_not_tell_where_to(anywhere: World) -> None:
     """Its former client still finds it, for the documents of its time; whose it is now is not its business."""
     own, other = anywhere.parties

@@ -53,13 +53,12 @@ class ClientChange(_Strict):
 class ClientShown(BaseModel):
     """The party we deal with."""
 
-    model_config = ConfigDict(from_attributes=True)
-
     id: str
     name: str
     language: Language
     disabled_at: dt.datetime | None
     dry_run: bool = Field(description="Everything is planned and explained, nothing leaves")
+    is_intake: bool = Field(description="A system of the issuer's own, which hands documents in")
     created_at: dt.datetime
 
 
@@ -86,6 +85,7 @@ class ClientFilter(Listing):
     """Which clients."""
 
     name: str = Field("", max_length=200, description="Part of the name, without regard to case and accents")
+    is_intake: bool | None = Field(None, description="Systems of the issuer's own alone, or none of them")
 
 
 class CompanyFilter(Listing):
@@ -101,6 +101,7 @@ async def add_client(call: Managing, body: NewClient) -> Response:
     """A new client with its drop folder; the same again answers the same."""
     return await call.change(
         lambda tx: _client(
+            tx,
             registry.create_client(tx, call.actor, body.name, body.language, body.user_name, is_intake=body.is_intake),
             201,
         )
@@ -112,8 +113,10 @@ async def find_clients(call: Reading, wanted: Annotated[ClientFilter, Query()]) 
     """Clients in the order of their making."""
 
     def step(tx: Transaction) -> dict[str, Any]:
-        found = search.list_clients(tx, call.actor, wanted.name, wanted.limit + 1, wanted.after or "")
-        return pages.of_things(found, wanted, lambda client: _client(client).body)
+        page = (wanted.limit + 1, wanted.after or "")
+        found = search.list_clients(tx, call.actor, wanted.name, *page, is_intake=wanted.is_intake)
+        handing_in = search.handing_in(tx, found)
+        return pages.of_things(found, wanted, lambda client: _shown(client, handing_in))
 
     return await call.answer(step)
 
@@ -121,7 +124,7 @@ async def find_clients(call: Reading, wanted: Annotated[ClientFilter, Query()]) 
 @routes.get("/clients/{client_id}", response_model=ClientShown)
 async def one_client(call: Reading, client_id: str) -> Response:
     """One client."""
-    return await call.show(lambda tx: _client(search.get_client(tx, call.actor, client_id)))
+    return await call.show(lambda tx: _client(tx, search.get_client(tx, call.actor, client_id)))
 
 
 @routes.patch("/clients/{client_id}", response_model=ClientShown)
@@ -132,7 +135,7 @@ async def change_client(call: Managing, client_id: str, body: ClientChange) -> R
         version = search.get_client(tx, call.actor, client_id).version
         call.require_match(version)
         changed = registry.update_client(tx, call.actor, client_id, version, name=body.name, language=body.language)
-        return _client(changed)
+        return _client(tx, changed)
 
     return await call.change(step)
 
@@ -168,8 +171,21 @@ async def switch_dry_run(call: Deciding, client_id: str, body: DryRunWanted) -> 
     return switched
 
 
-def _client(client: Client, status: int = 200) -> Answer:
-    return Answer(ClientShown.model_validate(client).model_dump(mode="json"), client.version, status)
+def _client(tx: Transaction, client: Client, status: int = 200) -> Answer:
+    return Answer(_shown(client, search.handing_in(tx, [client])), client.version, status)
+
+
+def _shown(client: Client, handing_in: set[str]) -> dict[str, Any]:
+    shown = ClientShown(
+        id=client.id,
+        name=client.name,
+        language=client.language,
+        disabled_at=client.disabled_at,
+        dry_run=client.dry_run,
+        is_intake=client.id in handing_in,
+        created_at=client.created_at,
+    )
+    return shown.model_dump(mode="json")
 
 
 @routes.post("/companies", status_code=201, response_model=CompanyShown)
