@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .commands import documents, host_keys, manifests, moving, parties, passwords, permits, queue, show, tokens
+from .commands import credentials, documents, host_keys, manifests, moving, parties, queue, show, tokens
 from .commands import submit as submitting
 from .commands.options import AsJson, Limit, call, config_path, refuse_root, settings
 from .commands.reach import Api, named
@@ -33,9 +33,9 @@ app.add_typer(queue.quarantine, name="quarantine")
 app.add_typer(documents.app, name="document")
 app.add_typer(documents.folder, name="folder")
 app.add_typer(tokens.app, name="token")
-app.add_typer(parties.keys, name="key")
-app.add_typer(passwords.app, name="password")
-app.add_typer(permits.app, name="permit")
+app.add_typer(credentials.keys, name="key")
+app.add_typer(credentials.passwords, name="password")
+app.add_typer(credentials.permits, name="permit")
 app.add_typer(parties.clients, name="client")
 app.add_typer(parties.companies, name="company")
 app.add_typer(parties.contracts, name="contract")

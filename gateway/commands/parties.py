@@ -1,10 +1,8 @@
-"""`gateway client | company | contract | subscription | settings | key`: the parties, as the API has them.
+"""`gateway client | company | contract | subscription | settings`: the parties, as the API has them.
 
 A client is named by its id (cli_…) or by its name, where only one has it.
 """
 
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +17,6 @@ companies = typer.Typer(no_args_is_help=True, help="Companies, by SIREN.")
 contracts = typer.Typer(no_args_is_help=True, help="Contracts.")
 subscriptions = typer.Typer(no_args_is_help=True, help="Subscriptions to the electronic invoice.")
 delivery_settings = typer.Typer(no_args_is_help=True, help="How documents reach a client.")
-keys = typer.Typer(no_args_is_help=True, help="SSH keys that open a client's drop folder.")
 
 Client = Annotated[str, typer.Argument(help="Id or name of the client.")]
 
@@ -310,53 +307,3 @@ def set_path_map(
         return await api.put(f"{path}/{first['id']}/path-map", {"paths": paths})
 
     show.thing(call(context, act), as_json)
-
-
-@keys.command("add")
-def add_key(
-    context: typer.Context,
-    client: Client,
-    file: Annotated[Path, typer.Argument(help="Public key, OpenSSH format; - reads standard input.")],
-    label: Annotated[str, typer.Option("--label", help="What the client calls it.")] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Let a public key open a client's drop folder."""
-    # What is no text is no key, which the API says.
-    public_key = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8", "replace")
-
-    async def act(api: Api) -> Any:
-        body = {"public_key": public_key.strip(), "label": label or file.stem}
-        return await api.post(f"/clients/{await client_id(api, client)}/keys", body)
-
-    show.thing(call(context, act), as_json)
-
-
-@keys.command("list")
-def list_keys(context: typer.Context, client: Client, as_json: AsJson = False) -> None:
-    """A client's keys, revoked ones too."""
-
-    async def act(api: Api) -> Any:
-        return await api.every(f"/clients/{await client_id(api, client)}/keys")
-
-    columns = {
-        "id": "id",
-        "label": "label",
-        "fingerprint": "fingerprint",
-        "expires_at": "ends",
-        "revoked_at": "revoked",
-        "last_used_at": "last used",
-    }
-    show.table(call(context, act), columns, empty="no key yet: gateway key add CLIENT FILE", wants_json=as_json)
-
-
-@keys.command("revoke")
-def revoke_key(
-    context: typer.Context, client: Client, key: Annotated[str, typer.Argument(help="Its id, key_…")]
-) -> None:
-    """Refuse a key from now on; its sessions end within a minute."""
-
-    async def act(api: Api) -> Any:
-        return await api.delete(f"/clients/{await client_id(api, client)}/keys/{named(key)}")
-
-    call(context, act)
-    print(f"{key} is revoked")

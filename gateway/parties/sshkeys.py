@@ -146,13 +146,12 @@ def is_in_use(credential: SshKey | FolderPassword, at: dt.datetime) -> bool:
     return credential.revoked_at is None and (credential.expires_at is None or credential.expires_at > at)
 
 
-def revoke_key(tx: Transaction, actor: Actor, key_id: str) -> SshKey:
+def revoke_key(tx: Transaction, actor: Actor, client_id: str, key_id: str) -> SshKey:
     """Take a key's access away for good; again, it changes nothing. NotFound."""
-    key = tx.get(SshKey, key_id)
-    folder = tx.get(Folder, key.folder_id) if key is not None else None
-    if key is None or folder is None or not actor.sees(folder.client_id):
+    client_for(tx, actor, Permission.KEYS_MANAGE, client_id, hold=True)
+    key = next((one for one in _of(tx, client_id) if one.id == key_id), None)
+    if key is None:
         raise NotFound("no such key", code="unknown_key")
-    client_for(tx, actor, Permission.KEYS_MANAGE, folder.client_id, hold=True)
     if key.revoked_at is None:
         key.revoked_at = database.now(tx)
         tx.add(key)
@@ -163,5 +162,9 @@ def revoke_key(tx: Transaction, actor: Actor, key_id: str) -> SshKey:
 def list_keys(tx: Transaction, actor: Actor, client_id: str) -> list[SshKey]:
     """The keys of a client's folders, in the order of their making; revoked and expired ones too."""
     client_for(tx, actor, Permission.PARTIES_READ, client_id)
+    return _of(tx, client_id)
+
+
+def _of(tx: Transaction, client_id: str) -> list[SshKey]:
     rows = select(SshKey).join(Folder, col(Folder.id) == col(SshKey.folder_id)).where(Folder.client_id == client_id)
     return list(tx.exec(rows.order_by(col(SshKey.id))))

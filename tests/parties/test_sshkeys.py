@@ -160,9 +160,9 @@ def test_a_revoked_key_never_comes_back(desk: Desk) -> None:
     """Someone revoked it because it may be in the wrong hands."""
     client = desk.client()
     key = desk.do(sshkeys.add_key, client.id, ED25519, "ERP")
-    revoked = desk.do_as(client_actor(client.id), sshkeys.revoke_key, key.id)
+    revoked = desk.do_as(client_actor(client.id), sshkeys.revoke_key, client.id, key.id)
     assert revoked.revoked_at is not None
-    assert desk.do(sshkeys.revoke_key, key.id).revoked_at == revoked.revoked_at
+    assert desk.do(sshkeys.revoke_key, client.id, key.id).revoked_at == revoked.revoked_at
     assert desk.events(key.id) == ["key.added", "key.revoked"]
     with pytest.raises(Conflict, match="new pair"):
         desk.do(sshkeys.add_key, client.id, ED25519, "ERP")
@@ -176,7 +176,7 @@ def test_twenty_keys_in_use_are_enough(desk: Desk) -> None:
     with pytest.raises(Conflict) as conflict:
         desk.do(sshkeys.add_key, client.id, one_more, "one more")
     assert conflict.value.code == "too_many_keys"
-    desk.do(sshkeys.revoke_key, keys[0].id)
+    desk.do(sshkeys.revoke_key, client.id, keys[0].id)
     assert desk.do(sshkeys.add_key, client.id, one_more, "one more").revoked_at is None
 
 
@@ -200,9 +200,11 @@ def test_anothers_key_is_one_that_does_not_exist(desk: Desk) -> None:
     client, other = desk.client(), desk.client()
     key = desk.do(sshkeys.add_key, client.id, ED25519, "ERP")
     stranger = client_actor(other.id)
-    for id_ in (key.id, "key_unknown"):
+    for of, id_ in ((client, key.id), (other, key.id), (other, "key_unknown")):
         with pytest.raises(NotFound):
-            desk.do_as(stranger, sshkeys.revoke_key, id_)
+            desk.do_as(stranger, sshkeys.revoke_key, of.id, id_)
+    with pytest.raises(NotFound):
+        desk.do(sshkeys.revoke_key, other.id, key.id)
     with pytest.raises(NotFound):
         desk.do_as(stranger, sshkeys.list_keys, client.id)
     assert desk.do(sshkeys.list_keys, client.id)[0].revoked_at is None
