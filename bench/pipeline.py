@@ -42,8 +42,8 @@ import httpx
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.sign import signers
 
-from gateway import clock, config
-from gateway.demo import invoices, world
+from gateway import clock, config, invoices
+from gateway.demo import world
 from gateway.demo.authority import Authority
 
 RUNS = int(os.environ.get("BRUNS", "5"))

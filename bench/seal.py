@@ -22,8 +22,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from gateway import clock
-from gateway.demo import invoices
+from gateway import clock, invoices
 from gateway.demo.authority import Authority
 from gateway.keys.load import SigningKey, load_pkcs12
 from gateway.keys.trust import Trust

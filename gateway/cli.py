@@ -13,7 +13,18 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .commands import credentials, documents, host_keys, manifests, moving, parties, queue, show, tokens
+from .commands import (
+    credentials,
+    documents,
+    host_keys,
+    manifests,
+    moving,
+    parties,
+    queue,
+    sandbox,
+    show,
+    tokens,
+)
 from .commands import submit as submitting
 from .commands.options import AsJson, Limit, call, config_path, refuse_root, settings
 from .commands.reach import Api, named
@@ -32,6 +43,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(queue.quarantine, name="quarantine")
 app.add_typer(documents.app, name="document")
 app.add_typer(documents.folder, name="folder")
+app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(tokens.app, name="token")
 app.add_typer(credentials.keys, name="key")
 app.add_typer(credentials.passwords, name="password")

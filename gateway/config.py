@@ -334,6 +334,8 @@ class FolderSettings(Section):
     )
     sandbox_files: int = Field(1000, ge=0, description="The same as a number of files.")
     sandbox_days: float = Field(30.0, gt=0, le=36_500, description="A file in sandbox/ goes after so many days.")
+    test_documents: int = Field(20, ge=0, le=100, description="Test documents that one request makes; 0: none.")
+    test_documents_a_day: int = Field(200, ge=0, description="The same for one client within 24 hours.")
 
 
 class LogSettings(Section):

@@ -21,13 +21,12 @@ import asyncssh
 import sqlalchemy as sa
 from sqlmodel import col, select
 
-from gateway import clock
+from gateway import clock, invoices
 from gateway.access import Actor, Role
 from gateway.config import IssuerSettings, Settings
 from gateway.daemon import Core, open_core
 from gateway.delivery import plan
 from gateway.delivery.publish import Publisher
-from gateway.demo import invoices
 from gateway.demo.authority import Authority
 from gateway.domain.deliveries import Attempt, Delivery
 from gateway.domain.documents import Document

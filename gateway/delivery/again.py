@@ -76,7 +76,7 @@ def ask_again(
     now = database.now(tx)
     if chosen:
         _require_room(tx, folder.id, len(chosen), limits.a_day, now)
-        new = plan.again(tx, chosen, Channel.FOLDER, folder.id, now, asked_by=actor, because=reason)
+        new = plan.again(tx, chosen, Channel.FOLDER, folder.id, now, actor=actor, because=reason)
         record(
             tx, "folder.asked_again", folder.id, actor=actor, reason=reason, documents=len(chosen), deliveries=new,
             **asdict(wanted),

@@ -19,9 +19,9 @@ from rich.table import Table
 
 from .. import clock
 from ..errors import Unavailable
+from ..invoices.facts import InvoiceFacts
 from ..pools import ThreadPool
 from . import readers, visit
-from .invoices.facts import InvoiceFacts
 from .mailbox import Mailbox
 from .world import Client, World, call
 

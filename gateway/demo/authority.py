@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .. import clock
 from ..errors import Conflict
-from .invoices import DISTRIBUTOR, Company
+from ..invoices import DISTRIBUTOR, Company
 
 BACKDATED = dt.timedelta(minutes=5)  # a clock that is a little behind still finds the certificates valid
 VALID = dt.timedelta(days=730)

@@ -20,11 +20,11 @@ from rich.console import Console
 from .. import clock, daemon
 from ..config import load
 from ..errors import GatewayError
+from ..invoices import Preceding, make, series
+from ..invoices.facts import InvoiceFacts
 from ..pools import ThreadPool
 from . import unprivileged, world
 from .arrivals import PATIENCE_SECONDS, Check, Handed, every, table
-from .invoices import Preceding, make, series
-from .invoices.facts import InvoiceFacts
 from .mailbox import Mailbox
 from .unprivileged import NOBODY
 from .world import Client, World, call

@@ -19,10 +19,10 @@ import httpx
 from .. import daemon
 from ..domain.parties import ContractType
 from ..errors import ConfigError, GatewayError
+from ..invoices import CONTRACTS, DISTRIBUTOR, Company
 from ..keys import passwords
 from ..store import state
 from .authority import Authority
-from .invoices import CONTRACTS, DISTRIBUTOR, Company
 from .visit import Account
 
 MAIL_DOMAIN = "clients.example"

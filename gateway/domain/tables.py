@@ -34,7 +34,7 @@ from .parties import (
     User,
     UserRight,
 )
-from .sandbox import SandboxDirectory, SandboxFile, SandboxLeftover
+from .sandbox import SandboxDirectory, SandboxFile, SandboxLeftover, SandboxTest
 
 __all__ = [
     "ApiToken",
@@ -68,6 +68,7 @@ __all__ = [
     "SandboxDirectory",
     "SandboxFile",
     "SandboxLeftover",
+    "SandboxTest",
     "Seal",
     "SshKey",
     "Subscription",

@@ -33,7 +33,7 @@ SENTENCES = {
     "document.withdrawn": "{actor} withdrew it[: {reason}].[ Mail that had left is not recalled: {mail_that_left}.]",
     "duplicate.made": "Its stamped duplicate was made at the first request: {size} bytes, SHA-256 {sha256}.",
     # its deliveries
-    "delivery.planned": "Planned for {where}[, repeat number {again}][, which {asked_by} asked for][: {because}].",
+    "delivery.planned": "Planned for {where}[, repeat number {again}][, which {actor} asked for][: {because}].",
     "delivery.held": "Held back from {where}[: {reason}][: {reply}].",
     "delivery.ordered_again": "{actor} ordered another delivery to {where}[: {reason}].",
     "delivery.claimed": "Taken up for {where}.",
@@ -95,6 +95,11 @@ SENTENCES = {
     "list has SHA-256 {list_sha256}.",
     "folder.asked_again": "{actor} asked for {documents} documents again[ from number {first}][ up to number {last}]"
     "[ from {from_day}][ to {to_day}][: {reason}].",
+    "test_document.made": "{actor} had the test document {name} made: {size} bytes, SHA-256 {sha256}[: {reason}].",
+    "test_document.read": "The test document {name} was read by {credential} from {address}: {bytes} of {size} bytes"
+    "[, by now all|fully_read]. This is no receipt.",
+    "test_document.removed": "The test document {name} was deleted[ by {actor}][ by {credential}][, after a full read"
+    "|fully_read].",
     "manifest.made": "The manifest of {day} was made and signed, up to number {last_sequence}: SHA-256 {sha256}.",
     "folder.path_map_changed": "{actor} changed the paths of the server before[: {paths}].",
     "folder.networks_changed": "{actor} changed from where the folder's client may come[: {networks}].",

@@ -14,7 +14,8 @@ areas.py     the seam for top-level folders whose files are no entries; a Visit 
 history.py   what a client had on the server before, in its archive: no entry, no number, no receipt
 manifests.py what proves that nothing is missing: one signed list a day; manifest_area.py shows it
 monthly.py   the same numbers as CSV, one file a month (monthly_csv.py), for programs that compare
-sandbox.py   `sandbox/`: the client's own test area, where it writes
+sandbox.py   `sandbox/`: the client's own test area, where it writes; sandbox_rows.py: what is in it
+sandbox_tests.py  the test documents that are made for it
 intake.py    `intake/`: where an account of the billing system uploads, and all that it sees
 uploads.py   a file that is being written: whole and closed, or discarded
 content.py   the bytes of an entry, opened when they are whole

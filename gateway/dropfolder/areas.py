@@ -6,6 +6,9 @@ receipt. Calls may wait for the database: no protocol makes them on the event lo
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from ..errors import Conflict, Denied, NotFound
 from .nodes import File, Listing, Node
@@ -21,6 +24,7 @@ class Area(ABC):
     name: str  # of the folder
     is_listed = True  # in the home
     is_writable = False  # what protocols say of the rights in it
+    who: Mapping[str, Any] = MappingProxyType({})  # the facts by which records name the session, once it began
 
     @property
     def path(self) -> str:

@@ -99,6 +99,8 @@ class Listing:
 class File:
     """An open file that is read: what protocols see of it. It stays as it was when it was opened."""
 
+    waits_to_finish = False  # for what must be durable first
+
     def __init__(self, name: str, size: int, mtime: int, fd: int) -> None:
         """`size` in bytes: more of `fd` is never given out; `mtime` in Unix seconds. `fd` is its own from now on."""
         self.name = name
@@ -119,6 +121,10 @@ class File:
 
     def arrived(self, mark: int) -> None:
         """The client has taken the connection's stream up to that byte."""
+
+    def finish(self) -> None:
+        """The client closed it."""
+        self.release()
 
     def release(self) -> None:
         """Let go of the bytes."""

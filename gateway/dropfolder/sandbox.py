@@ -12,7 +12,7 @@ import datetime as dt
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,25 +21,17 @@ import structlog
 from .. import clock
 from ..config import FolderSettings
 from ..domain import names
-from ..domain.sandbox import SandboxDirectory, SandboxFile, SandboxLeftover
-from ..domain.tables import metadata
 from ..errors import Conflict, Denied, NotFound, Refused, Unavailable
-from ..store import database
 from ..store.blobs import Blobs
 from ..store.database import Database, Transaction
-from . import paths
+from . import paths, ranges, sandbox_rows, sandbox_tests
 from .areas import Area
 from .nodes import File, Listing, Node
+from .sandbox_rows import FILE, LEFTOVER, NOT_THERE
 from .uploads import Quota, Upload
 
 log = structlog.get_logger(__name__)
-FILE = metadata.tables[str(SandboxFile.__tablename__)]
-DIRECTORY = metadata.tables[str(SandboxDirectory.__tablename__)]
-LEFTOVER = metadata.tables[str(SandboxLeftover.__tablename__)]
-FOLDER = metadata.tables["folder"]
 HEAD = 32  # random bytes in front of each file
-NOT_THERE = "no such file or folder"
-_BATCH = 100  # files that go in one transaction
 _PIECE = 1 << 18
 
 
@@ -56,8 +48,10 @@ class Sandboxes:
         """Files that are too old go, and the bytes of those that went before; how many files."""
         before = int((now - dt.timedelta(days=self.settings.sandbox_days)).timestamp())
         count = 0
-        while gone := self.db.write(lambda tx: _remove_old(tx, before)):
+        while gone := self.db.write(lambda tx: sandbox_rows.remove_old(tx, before)):
             count += gone
+        kept_until = now - dt.timedelta(days=max(1.0, self.settings.sandbox_days))  # a day's are counted
+        self.db.write(lambda tx: sandbox_tests.forget(tx, kept_until))
         self.forget()
         return count
 
@@ -83,6 +77,30 @@ class _Behind(File):
             raise Unavailable("these bytes cannot be read at the moment; try again") from error
 
 
+class _Trial(_Behind):
+    """A test document: it remembers what it gave out."""
+
+    waits_to_finish = True
+
+    def __init__(self, name: str, size: int, mtime: int, fd: int, said: Callable[[ranges.Ranges], None]) -> None:
+        """`said` is told when the client closes it; a connection that was lost proves nothing."""
+        super().__init__(name, size, mtime, fd)
+        self._given: ranges.Ranges = []
+        self._said = said
+
+    def read(self, offset: int, size: int, before: int = 0) -> bytes:
+        """See File.read."""
+        data = super().read(offset, size, before)
+        ranges.add(self._given, offset, offset + len(data))
+        return data
+
+    def finish(self) -> None:
+        """See File.finish."""
+        if self._given:
+            self._said(self._given)
+        self.release()
+
+
 class Sandbox(Area):
     """One session's view of its folder's sandbox."""
 
@@ -104,7 +122,7 @@ class Sandbox(Area):
             return Node(self.name, True, 0, 0)
         if (upload := self._uploads.get(path)) is not None:
             return upload.node
-        found = self._db.read(lambda tx: _find(tx, self._folder_id, path))
+        found = self._db.read(lambda tx: sandbox_rows.find(tx, self._folder_id, path))
         if found is None:
             raise NotFound(NOT_THERE)
         return found
@@ -113,7 +131,7 @@ class Sandbox(Area):
         """See Area.listing."""
         if not self.stat(path).is_directory:
             raise NotFound(NOT_THERE)
-        found = {node.name: node for node in self._db.read(lambda tx: _inside(tx, self._folder_id, path))}
+        found = {node.name: node for node in self._db.read(lambda tx: sandbox_rows.inside(tx, self._folder_id, path))}
         for upload in [*self._uploads.values()]:
             if paths.split(upload.path)[0] == path:
                 found[upload.name] = upload.node
@@ -127,14 +145,21 @@ class Sandbox(Area):
             fd = self._whole.blobs.open(row.blob_sha256)
         except NotFound:  # removed a moment ago
             raise NotFound(NOT_THERE) from None
-        return _Behind(paths.split(path)[1], row.size, row.mtime, fd)
+        name = paths.split(path)[1]
+        if row.is_made:
+            return _Trial(name, row.size, row.mtime, fd, lambda given: self._was_read(row.id, given))
+        return _Behind(name, row.size, row.mtime, fd)
+
+    def _was_read(self, test_id: str, given: ranges.Ranges) -> None:
+        self._db.write(lambda tx: sandbox_tests.read(tx, test_id, self.who, given))
+        log.info("test_document.read", file=test_id, folder=self._folder_id)
 
     def digest(self, path: str) -> str:
         """See Area.digest."""
         return str(self._row(path).sha256)
 
     def _row(self, path: str) -> Any:
-        row = self._db.read(lambda tx: _file(tx, self._folder_id, path))
+        row = self._db.read(lambda tx: sandbox_rows.file_at(tx, self._folder_id, path))
         if row is None:
             self.stat(path)
             raise Conflict("this is a folder")
@@ -143,7 +168,7 @@ class Sandbox(Area):
     def space(self, path: str) -> tuple[int, int]:
         """See Area.space."""
         self.stat(path)
-        kept = self._db.read(lambda tx: _kept(tx, self._client_id)[0])
+        kept = self._db.read(lambda tx: sandbox_rows.kept(tx, self._client_id)[0])
         return self._whole.quota.limit, self._whole.quota.left(self._client_id, kept)
 
     # -- what a client does
@@ -163,8 +188,8 @@ class Sandbox(Area):
 
     def _look(self, tx: Transaction, path: str) -> tuple[int, bool]:
         """Bytes that the client keeps, and whether the file is there; errors as of `create`."""
-        kept, count = _kept(tx, self._client_id)
-        there = _require_place(tx, self._folder_id, path)
+        kept, count = sandbox_rows.kept(tx, self._client_id)
+        there = sandbox_rows.require_place(tx, self._folder_id, path)
         most = self._whole.settings.sandbox_files
         if not there and count + len(self._uploads) >= most:
             raise Refused(f"at most {most} files can be kept here: remove some", code="too_many_files")
@@ -183,7 +208,7 @@ class Sandbox(Area):
             "mtime": int(clock.now().timestamp()), "is_made": False,
         }  # fmt: skip
         try:
-            self._db.write(lambda tx: keep(tx, self._client_id, row, self._whole.quota.limit))
+            self._db.write(lambda tx: sandbox_rows.keep(tx, self._client_id, row, self._whole.quota.limit))
         except BaseException:
             self._whole.blobs.remove(blob.sha256)
             raise
@@ -192,11 +217,18 @@ class Sandbox(Area):
 
     def remove(self, path: str) -> None:
         """See Area.remove: the bytes go too."""
-        if not self._db.write(lambda tx: _remove(tx, FILE.c.folder_id == self._folder_id, FILE.c.path == path)):
+        if not self._db.write(lambda tx: self._remove(tx, path)):
             self.stat(path)
             raise Refused("this is a folder, or it is being written")
         log.info("sandbox.removed", folder=self._folder_id, path=path)
         self._whole.forget()
+
+    def _remove(self, tx: Transaction, path: str) -> bool:
+        gone = sandbox_rows.remove(tx, FILE.c.folder_id == self._folder_id, FILE.c.path == path)
+        for row in gone:
+            if row.is_made:
+                sandbox_tests.removed(tx, row.id, self.who)
+        return bool(gone)
 
     def rename(self, path: str, target: str) -> None:
         """See Area.rename; a folder too, and never to a name that is taken."""
@@ -205,14 +237,16 @@ class Sandbox(Area):
         if path == target:
             return
         paths.check_form(target)
-        self._db.write(lambda tx: _rename(tx, self._folder_id, path, target))
+        self._db.write(lambda tx: sandbox_rows.rename(tx, self._folder_id, path, target))
 
     def make_directory(self, path: str) -> None:
         """See Area.make_directory. Refused: over the limit."""
         if path == paths.SANDBOX:
             raise Conflict("it exists already", code="exists")
         paths.check_form(path)
-        self._db.write(lambda tx: _make_directory(tx, self._folder_id, path, self._whole.settings.directories))
+        self._db.write(
+            lambda tx: sandbox_rows.make_directory(tx, self._folder_id, path, self._whole.settings.directories)
+        )
 
     def remove_directory(self, path: str) -> None:
         """See Area.remove_directory. Conflict when something is in it."""
@@ -220,15 +254,7 @@ class Sandbox(Area):
             raise Denied("this folder is the gateway's own")
         if not self.stat(path).is_directory:
             raise Conflict("this is a file")
-        self._db.write(lambda tx: _remove_directory(tx, self._folder_id, path))
-
-
-def _node(row: Any) -> Node:
-    return Node(paths.split(row.path)[1], False, row.size, row.mtime)
-
-
-def _directory_node(row: Any) -> Node:
-    return Node(paths.split(row.path)[1], True, 0, row.mtime)
+        self._db.write(lambda tx: sandbox_rows.remove_directory(tx, self._folder_id, path))
 
 
 def _digest(upload: Upload) -> str:
@@ -237,130 +263,3 @@ def _digest(upload: Upload) -> str:
         digest.update(piece)
         offset += len(piece)
     return digest.hexdigest()
-
-
-# -- rows
-
-
-def _file(tx: Transaction, folder_id: str, path: str) -> Any:
-    return tx.execute(sa.select(FILE).where(FILE.c.folder_id == folder_id, FILE.c.path == path)).first()
-
-
-def _find(tx: Transaction, folder_id: str, path: str) -> Node | None:
-    if (row := _file(tx, folder_id, path)) is not None:
-        return _node(row)
-    made = sa.select(DIRECTORY).where(DIRECTORY.c.folder_id == folder_id, DIRECTORY.c.path == path)
-    row = tx.execute(made).first()
-    return _directory_node(row) if row is not None else None
-
-
-def _inside(tx: Transaction, folder_id: str, path: str) -> list[Node]:
-    found = []
-    for table, node in ((DIRECTORY, _directory_node), (FILE, _node)):
-        below = table.c.path.startswith(path + "/", autoescape=True)
-        rows = tx.execute(sa.select(table).where(table.c.folder_id == folder_id, below)).all()
-        found += [node(row) for row in rows if paths.split(row.path)[0] == path]
-    return found
-
-
-def _kept(tx: Transaction, client_id: str) -> tuple[int, int]:
-    """Bytes and files that a client keeps, over all its folders."""
-    kept = sa.select(sa.func.coalesce(sa.func.sum(FILE.c.size), 0), sa.func.count())
-    row = tx.execute(kept.join(FOLDER, FOLDER.c.id == FILE.c.folder_id).where(FOLDER.c.client_id == client_id)).one()
-    return int(row[0]), int(row[1])
-
-
-def _require_place(tx: Transaction, folder_id: str, path: str) -> Any:
-    """The file that is there; None when the place is free.
-
-    NotFound: its folder is not there. Conflict: a folder has the name, or a file in other letters of it.
-    """
-    if path == paths.SANDBOX:
-        raise Conflict("this is a folder")
-    parent = paths.split(path)[0]
-    if parent != paths.SANDBOX:
-        above = _find(tx, folder_id, parent)
-        if above is None or not above.is_directory:
-            raise NotFound("no such folder")
-    folded = names.fold(path)
-    made = sa.select(DIRECTORY.c.path).where(DIRECTORY.c.folder_id == folder_id, DIRECTORY.c.path_folded == folded)
-    if tx.execute(made).first() is not None:
-        raise Conflict("there is a folder of that name already", code="exists")
-    row = tx.execute(sa.select(FILE).where(FILE.c.folder_id == folder_id, FILE.c.path_folded == folded)).first()
-    if row is not None and row.path != path:
-        raise Conflict(f"there is a file {paths.split(row.path)[1]!r} already", code="exists")
-    return row
-
-
-def _lock(tx: Transaction, *where: Any) -> None:
-    """Whoever counts what a client keeps, or takes a name, is alone with it."""
-    tx.execute(sa.select(FOLDER.c.id).where(*where).order_by(FOLDER.c.id).with_for_update()).all()
-
-
-def keep(tx: Transaction, client_id: str, row: dict[str, Any], limit: int) -> None:
-    """A file is there, whole, in place of the one of that name; Refused (`quota`) if `limit` bytes would be passed."""
-    _lock(tx, FOLDER.c.client_id == client_id)
-    there = _require_place(tx, row["folder_id"], row["path"])
-    if _kept(tx, client_id)[0] - (there.size if there else 0) + row["size"] > limit:
-        raise Refused(f"this area holds {limit / 1_000_000:g} MB at most: remove files", code="quota")
-    if there is not None:
-        _remove(tx, FILE.c.id == there.id)
-    tx.execute(sa.insert(FILE), [row])
-
-
-def _remove(tx: Transaction, *where: Any) -> int:
-    """Take files out, and note their bytes for the store to forget; how many."""
-    gone: Sequence[str] = tx.execute(sa.delete(FILE).where(*where).returning(FILE.c.blob_sha256)).scalars().all()
-    if gone:
-        tx.execute(sa.insert(LEFTOVER), [{"blob_sha256": one, "at": database.now(tx)} for one in gone])
-    return len(gone)
-
-
-def _remove_old(tx: Transaction, before: int) -> int:
-    old = sa.select(FILE.c.id).where(FILE.c.mtime < before).order_by(FILE.c.mtime).limit(_BATCH)
-    return _remove(tx, FILE.c.id.in_(old))
-
-
-def _rename(tx: Transaction, folder_id: str, path: str, target: str) -> None:
-    _lock(tx, FOLDER.c.id == folder_id)
-    found = _find(tx, folder_id, path)
-    if found is None:
-        raise NotFound(NOT_THERE)
-    taken = names.fold(target) != names.fold(path) and _require_place(tx, folder_id, target)
-    if taken:
-        raise Conflict("there is a file of that name already", code="exists")
-    if not found.is_directory:
-        _move(tx, FILE, folder_id, path, target)
-        return
-    if target.startswith(path + "/"):
-        raise Refused("a folder cannot be moved into itself")
-    _move(tx, DIRECTORY, folder_id, path, target)
-    for table in (DIRECTORY, FILE):
-        below = table.c.path.startswith(path + "/", autoescape=True)
-        inside = tx.execute(sa.select(table.c.path).where(table.c.folder_id == folder_id, below)).scalars().all()
-        for one in inside:
-            paths.check_form(target + one[len(path) :])
-            _move(tx, table, folder_id, one, target + one[len(path) :])
-
-
-def _move(tx: Transaction, table: sa.Table, folder_id: str, path: str, target: str) -> None:
-    values = {"path": target, "path_folded": names.fold(target)}
-    tx.execute(sa.update(table).where(table.c.folder_id == folder_id, table.c.path == path).values(values))
-
-
-def _make_directory(tx: Transaction, folder_id: str, path: str, limit: int) -> None:
-    _lock(tx, FOLDER.c.id == folder_id)
-    if _require_place(tx, folder_id, path) is not None:
-        raise Conflict("there is a file of that name already", code="exists")
-    made = sa.select(sa.func.count()).select_from(DIRECTORY).where(DIRECTORY.c.folder_id == folder_id)
-    if tx.execute(made).scalar_one() >= limit:
-        raise Refused(f"at most {limit} folders can be made", code="too_many_directories")
-    row = {"folder_id": folder_id, "path": path, "path_folded": names.fold(path), "mtime": int(clock.now().timestamp())}
-    tx.execute(sa.insert(DIRECTORY), [row])
-
-
-def _remove_directory(tx: Transaction, folder_id: str, path: str) -> None:
-    _lock(tx, FOLDER.c.id == folder_id)
-    if _inside(tx, folder_id, path):
-        raise Conflict("the folder is not empty", code="not_empty")
-    tx.execute(sa.delete(DIRECTORY).where(DIRECTORY.c.folder_id == folder_id, DIRECTORY.c.path == path))

@@ -81,6 +81,8 @@ class Quota:
 class Upload(File):
     """One open file. One thread at a time."""
 
+    waits_to_finish = True
+
     def __init__(
         self,
         path: str,

@@ -68,6 +68,8 @@ class Visit:
             if self._who:
                 return
             self._who = self._write(lambda tx: sessions.begin(tx, self.session))
+            for area in self._areas.values():
+                area.who = self._who
         log.info(
             "session.started",
             session=self.session.id,
@@ -242,17 +244,16 @@ class Visit:
 
     def close(self, file: File) -> None:
         """The client closed the file. An entry's ranges count, and may be the receipt; Unavailable leaves it open."""
-        if isinstance(file, Upload):
+        if not isinstance(file, Reading):
             file.finish()
             return
         if not self.close_at_once(file):
-            assert isinstance(file, Reading)
             self._write(_nothing, [self._outcome(file)])
             file.release()
 
     def close_at_once(self, file: File) -> bool:
         """The same without waiting; False when something has to be durable first: then `close` it."""
-        if isinstance(file, Upload) or (isinstance(file, Reading) and not self._reads.gather(self._outcome(file))):
+        if file.waits_to_finish or (isinstance(file, Reading) and not self._reads.gather(self._outcome(file))):
             return False
         file.release()
         return True

@@ -1,4 +1,6 @@
-"""What the worker processes run: seal and verify one file, or stamp one. Paths in, facts out; no database, no socket.
+"""What the worker processes run: seal and verify one file, stamp one, make one to try with.
+
+Paths in, facts out; no database, no socket.
 
 `start` runs once in each process, limits its memory and never fails, so that a key that is missing today is a reason
 to wait and not a dead worker: key and roots are loaded at the first document, and again at the next as long as they
@@ -22,10 +24,11 @@ from cryptography import x509
 from .. import clock
 from ..config import SealSettings
 from ..errors import ConfigError, NotFound, Refused, Unavailable
+from ..invoices import InvoiceFacts
 from ..keys import cms
 from ..keys.load import SigningKey, load_pkcs12
 from ..keys.trust import Trust, load_certificates
-from . import document, duplicate, pades
+from . import document, duplicate, pades, trial
 from .validate import IssuerSeal, full_validate, verify_issuer_seal
 from .verify import certificate_facts, verify
 
@@ -209,6 +212,13 @@ def stamp_file(source: str, target: str, sha256: str, language: str) -> tuple[st
     stamped = duplicate.stamp(_read_unchanged(Path(source), sha256), sha256, language)
     _write(Path(target), stamped)
     return hashlib.sha256(stamped).hexdigest(), len(stamped)
+
+
+def test_file(facts: InvoiceFacts, target: str) -> int:
+    """Write the PDF of a client's test document to `target` (not fsynced); its size in bytes."""
+    made = trial.make(facts)
+    _write(Path(target), made)
+    return len(made)
 
 
 def _load(setup: SealSetup) -> _Keys:

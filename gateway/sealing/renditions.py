@@ -15,6 +15,7 @@ from ..domain.parties import Client, Contract, Language
 from ..domain.states import DocumentState, Nature
 from ..errors import Conflict, NotFound
 from ..evidence import record
+from ..invoices import InvoiceFacts
 from ..pools import ThreadPool, WorkerProcesses
 from ..store import database
 from ..store.blobs import Blob, Blobs
@@ -65,6 +66,15 @@ class Renditions:
         return Rendition(
             document.sealed_sha256, document.sealed_size, _name(known, names.nature_code(document.nature, "pdf"))
         )
+
+    async def test_document(self, facts: InvoiceFacts) -> bytes:
+        """The PDF of a client's test document, from a worker process."""
+        target = self._blobs.scratch()
+        try:
+            await self._workers.run(process.test_file, facts, str(target))
+            return await self._pool.run(target.read_bytes)
+        finally:
+            target.unlink(missing_ok=True)
 
     async def _duplicate(self, known: _Known) -> Blob:
         if known.duplicate is not None:

@@ -25,9 +25,8 @@ import asyncssh
 import structlog
 from cryptography import x509
 
-from gateway import access, clock, config
+from gateway import access, clock, config, invoices
 from gateway.access import Actor, Role
-from gateway.demo import invoices
 from gateway.demo.authority import Authority
 from gateway.demo.mailbox import Mailbox
 from gateway.keys.load import load_pkcs12

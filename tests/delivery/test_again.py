@@ -102,7 +102,7 @@ def test_one_record_says_who_asked_and_why_and_each_document_s_life_does_too(off
     assert (said["actor"], said["reason"], said["documents"], said["first"], said["last"]) == (WHO, WHY, 2, 1, 2)
     for document, delivery in zip(documents, said["deliveries"], strict=True):
         (planned,) = office.facts("delivery.planned", subject=delivery)
-        assert (planned["asked_by"], planned["because"], planned["again"]) == (WHO, WHY, 1)
+        assert (planned["actor"], planned["because"], planned["again"]) == (WHO, WHY, 1)
         assert office.delivery(delivery).document_id == document
 
 

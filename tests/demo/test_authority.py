@@ -15,8 +15,8 @@ from cryptography.x509.verification import PolicyBuilder, Store
 
 from gateway import clock
 from gateway.demo.authority import Authority, Credential
-from gateway.demo.invoices import DISTRIBUTOR
 from gateway.errors import Conflict
+from gateway.invoices import DISTRIBUTOR
 
 ADDRESS = "factures@distribution.example"
 

@@ -14,7 +14,8 @@ from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.sign import PdfSignatureMetadata, SimpleSigner, sign_pdf
 from pyhanko.sign.fields import SigSeedSubFilter
 
-from gateway.demo import invoices, readers
+from gateway import invoices
+from gateway.demo import readers
 from gateway.demo.authority import Authority, Credential
 from gateway.errors import Refused
 from tests.peers import requires

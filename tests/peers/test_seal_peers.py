@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import clock
-from gateway.demo import invoices
+from gateway import clock, invoices
 from gateway.keys import cms
 from gateway.keys.load import SigningKey
 from gateway.sealing import duplicate, pades

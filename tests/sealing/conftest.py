@@ -4,8 +4,7 @@ import datetime as dt
 
 import pytest
 
-from gateway import clock
-from gateway.demo import invoices
+from gateway import clock, invoices
 from gateway.keys.load import SigningKey
 from gateway.keys.trust import Trust
 from gateway.sealing import pades

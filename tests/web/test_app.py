@@ -50,6 +50,7 @@ BODIES: dict[tuple[str, str], Any] = {
     },
     ("POST", "/imports/history/bytes"): None,
     ("POST", "/folder/again"): {"folder": "{folder_id}", "first": 1, "reason": "lost"},
+    ("POST", "/folder/test-documents"): {"folder": "{folder_id}"},
     ("POST", "/tokens"): {"name": "x", "scope": "operator:viewer"},
 }
 

@@ -62,6 +62,7 @@ def invoice(facts: InvoiceFacts, lines: tuple[Line, ...], totals: Totals) -> byt
             RAM.ID(facts.number),
             RAM.TypeCode(facts.type_code),
             RAM.IssueDateTime(_date(facts.issue_date)),
+            *([RAM.IncludedNote(RAM.Content(facts.note))] if facts.note else []),
             *(RAM.IncludedNote(RAM.Content(text), RAM.SubjectCode(code)) for code, text in NOTES.items()),
         ),
         RSM.SupplyChainTradeTransaction(

@@ -1,4 +1,4 @@
-"""What a demo invoice says: parties, contract, lines and totals, to the cent.
+"""What an invoice of ours says: parties, contract, lines and totals, to the cent.
 
 Companies, sites and prices are invented; the identifiers pass their check digits and belong to nobody. The words
 are those of a French distributor's invoice for access to the grid: gestion (CG), comptage (CC), soutirage (CS).
@@ -13,8 +13,8 @@ from typing import Literal
 
 from stdnum import luhn
 
-from ...domain import identifiers
-from ...domain.parties import ContractType
+from ..domain import identifiers
+from ..domain.parties import ContractType
 
 CENT = Decimal("0.01")
 STANDARD, REDUCED = Decimal("20.00"), Decimal("5.50")  # VAT rates, per cent
@@ -49,6 +49,8 @@ DISTRIBUTOR = Company(
     "DISTRIBUTION ÉNERGIE DÉMO", "000000018", "1 place du Poste-Source", "00100", "VILLE-EXEMPLE",
     "factures@distribution.example",
 )  # fmt: skip
+# Who seems to have sent a client's test documents: no issuer of any gateway, so that none can be handed in as real.
+TESTER = Company("ÉMETTEUR DE TEST", "000000042", "1 rue de l’Essai", "00400", "VILLE-EXEMPLE", "test@emetteur.example")
 FOUNDRY = Company(
     "FONDERIE DES SABLES DÉMO", "000000026", "12 quai du Four", "00200", "PORT-EXEMPLE", "compta@fonderie.example"
 )
@@ -130,8 +132,9 @@ class Totals:
 class InvoiceFacts:
     """Everything an invoice is made from. `kwh`: energy of the period; `type_code` as in UNTDID 1001.
 
-    Amounts of a credit note are positive, as EN 16931 has them. Refused when number or SIREN break their form;
-    ValueError when a credit note or corrected invoice names no preceding invoice.
+    `note`: the first of its notes (BT-22), if there is one. Amounts of a credit note are positive, as EN 16931 has
+    them. Refused when number or SIREN break their form; ValueError when a credit note or corrected invoice names no
+    preceding invoice.
     """
 
     number: str
@@ -144,6 +147,7 @@ class InvoiceFacts:
     type_code: Literal["380", "381", "384"] = "380"
     corrects: Preceding | None = None
     seller: Company = DISTRIBUTOR
+    note: str = ""
 
     def __post_init__(self) -> None:
         identifiers.invoice_number(self.number)

@@ -21,10 +21,10 @@ from pypdf import PdfReader
 from stdnum import iban
 from stdnum.fr import siret, tva
 
-from gateway.demo import invoices
-from gateway.demo.invoices.cii import IBAN, NOTES
-from gateway.demo.invoices.facts import energy, history
+from gateway import invoices
 from gateway.errors import Refused
+from gateway.invoices.cii import IBAN, NOTES
+from gateway.invoices.facts import energy, history
 from tests.peers import program, requires
 
 DAY = dt.date(2026, 11, 3)
@@ -157,7 +157,7 @@ def test_what_people_read_is_what_machines_read(pdf: bytes, facts: invoices.Invo
 def test_the_same_facts_give_the_same_bytes_in_another_process() -> None:
     """Intake knows a document again by its bytes; a clock, a random id or an order of hashing would change them."""
     code = (
-        "import hashlib, pickle, sys; from gateway.demo import invoices\n"
+        "import hashlib, pickle, sys; from gateway import invoices\n"
         "for facts in pickle.load(sys.stdin.buffer): print(hashlib.sha256(invoices.make(facts)).hexdigest())"
     )
     every = list(CASES.values())

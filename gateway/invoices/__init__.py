@@ -1,29 +1,35 @@
-"""Invoices for the demo, the tests and the benchmarks: French utility style, Factur-X, profile EN 16931.
+"""Invoices that are nobody's: for clients' test documents, the demo, the tests and the benchmarks.
 
-`make` turns facts into a PDF; `series` gives as many different ones as wanted. facts.py decides what is said,
-cii.py says it to machines, pages.py to people (drawing with sheet.py), pdf.py puts both into one file. Invented
-companies only; the same facts give the same bytes.
+French utility style, Factur-X, profile EN 16931. `make` turns facts into a PDF, `xml` into the XML alone; `series`
+gives as many different ones as wanted. facts.py decides what is said, cii.py says it to machines, pages.py to people
+(drawing with sheet.py), pdf.py puts both into one file. The same facts give the same bytes. Sellers are invented.
 """
 
 import calendar
 import datetime as dt
 from collections.abc import Iterator, Sequence
 
-from ...domain.parties import ContractType
+from ..domain.parties import ContractType
 from .cii import invoice
-from .facts import DISTRIBUTOR, FOUNDRY, SOLAR, Company, Contract, InvoiceFacts, Preceding, lines, totals
+from .facts import DISTRIBUTOR, FOUNDRY, SOLAR, TESTER, Company, Contract, InvoiceFacts, Preceding, lines, totals
 from .layout import TITLES
 from .pages import pages
 from .pdf import Description, assemble
 
-__all__ = ["CONTRACTS", "DISTRIBUTOR", "FOUNDRY", "SOLAR", "Company", "Contract", "ContractType", "InvoiceFacts",
-           "Preceding", "lines", "make", "series", "totals"]  # fmt: skip
+__all__ = ["CONTRACTS", "DISTRIBUTOR", "FOUNDRY", "SOLAR", "TESTER", "Company", "Contract", "ContractType",
+           "InvoiceFacts", "Preceding", "lines", "make", "series", "totals", "xml"]  # fmt: skip
 
 CONTRACTS: tuple[tuple[Company, Contract], ...] = (
     (FOUNDRY, Contract("CARD-S-000101", ContractType.CARD_S, "00000000000101", "Fonderie, port aux sables", 420)),
     (SOLAR, Contract("CARD-I-000201", ContractType.CARD_I, "00000000000201", "Centrale du coteau", 2500)),
     (FOUNDRY, Contract("CARD-S-000102", ContractType.CARD_S, "00000000000102", "Entrepôt du quai", 96)),
 )
+
+
+def xml(facts: InvoiceFacts) -> bytes:
+    """The invoice as XML: what `make` embeds."""
+    of = lines(facts)
+    return invoice(facts, of, totals(of))
 
 
 def make(facts: InvoiceFacts) -> bytes:
