@@ -88,14 +88,14 @@ def require_place(tx: Transaction, folder_id: str, path: str) -> Any:
     return row
 
 
-def _lock(tx: Transaction, *where: Any) -> None:
+def hold(tx: Transaction, *where: Any) -> None:
     """Whoever counts what a client keeps, or takes a name, is alone with it."""
     tx.execute(sa.select(FOLDER.c.id).where(*where).order_by(FOLDER.c.id).with_for_update()).all()
 
 
 def keep(tx: Transaction, client_id: str, row: dict[str, Any], limit: int) -> None:
     """A file is there, whole, in place of the one of that name; Refused (`quota`) if `limit` bytes would be passed."""
-    _lock(tx, FOLDER.c.client_id == client_id)
+    hold(tx, FOLDER.c.client_id == client_id)
     there = require_place(tx, row["folder_id"], row["path"])
     if kept(tx, client_id)[0] - (there.size if there else 0) + row["size"] > limit:
         raise Refused(f"this area holds {limit / 1_000_000:g} MB at most: remove files", code="quota")
@@ -120,7 +120,7 @@ def remove_old(tx: Transaction, before: int) -> int:
 
 def rename(tx: Transaction, folder_id: str, path: str, target: str) -> None:
     """Move a file, or a folder with what is in it, to a name that is free."""
-    _lock(tx, FOLDER.c.id == folder_id)
+    hold(tx, FOLDER.c.id == folder_id)
     found = find(tx, folder_id, path)
     if found is None:
         raise NotFound(NOT_THERE)
@@ -148,7 +148,7 @@ def _move(tx: Transaction, table: sa.Table, folder_id: str, path: str, target: s
 
 def make_directory(tx: Transaction, folder_id: str, path: str, limit: int) -> None:
     """Make a folder, of `limit` at most."""
-    _lock(tx, FOLDER.c.id == folder_id)
+    hold(tx, FOLDER.c.id == folder_id)
     if require_place(tx, folder_id, path) is not None:
         raise Conflict("there is a file of that name already", code="exists")
     made = sa.select(sa.func.count()).select_from(DIRECTORY).where(DIRECTORY.c.folder_id == folder_id)
@@ -160,7 +160,7 @@ def make_directory(tx: Transaction, folder_id: str, path: str, limit: int) -> No
 
 def remove_directory(tx: Transaction, folder_id: str, path: str) -> None:
     """Remove a folder; Conflict when something is in it."""
-    _lock(tx, FOLDER.c.id == folder_id)
+    hold(tx, FOLDER.c.id == folder_id)
     if inside(tx, folder_id, path):
         raise Conflict("the folder is not empty", code="not_empty")
     tx.execute(sa.delete(DIRECTORY).where(DIRECTORY.c.folder_id == folder_id, DIRECTORY.c.path == path))

@@ -23,7 +23,7 @@ from ..domain import names
 from ..domain.folders import Folder, FolderContract
 from ..domain.parties import Company, CompanyHolding, Contract, ContractHolding
 from ..domain.sandbox import SandboxFile, SandboxTest
-from ..errors import NotFound, Refused
+from ..errors import Conflict, NotFound, Refused
 from ..evidence import Fact, record, record_all
 from ..invoices import InvoiceFacts
 from ..sealing import trial
@@ -139,12 +139,15 @@ def keep(
     tx: Transaction, folder: Folder, made: Sequence[Made], settings: FolderSettings, actor: str, reason: str
 ) -> list[SandboxTest]:
     """Put them into the sandbox, all or none; their bytes are in the store. Refused, Conflict: as of a write."""
+    sandbox_rows.hold(tx, sandbox_rows.FOLDER.c.client_id == folder.client_id)
     _require_room(tx, folder, len(made), settings)
     now = database.now(tx)
     limit = int(settings.sandbox_megabytes * 1_000_000)
     rows = [_row(folder.id, one, actor, now) for one in made]
     for one, row in zip(made, rows, strict=True):
         path = f"{paths.SANDBOX}/{one.name}"
+        if sandbox_rows.require_place(tx, folder.id, path) is not None:
+            raise Conflict("another request had the same number a moment ago: ask again", code="exists")
         file = {
             "id": row.id, "folder_id": folder.id, "path": path, "path_folded": names.fold(path),
             "blob_sha256": one.blob_sha256, "sha256": one.sha256, "size": one.size, "mtime": int(now.timestamp()),

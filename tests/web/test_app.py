@@ -77,6 +77,7 @@ def _filled(text: Any, world: World) -> Any:
         "password_id": party.password,
         "permit_id": "lgp_" + "0" * 26,
         "day": "2026-11-24",
+        "test_id": "sbx_" + "0" * 26,
         "token_id": world.token_ids["viewer"],
     }
     if isinstance(text, dict):
@@ -133,7 +134,8 @@ def test_what_is_another_clients_is_answered_as_what_does_not_exist(gateway: Wor
         request = _request(gateway, method, path)
         foreign = gateway.ask(method, _filled(path, gateway), "foreign", **request)
         kinds = {"document": "doc", "delivery": "dlv", "client": "cli", "company": "com", "contract": "con",
-                 "subscription": "sub", "mailbox": "mbx", "key": "key", "password": "fpw", "folder": "fld"}  # fmt: skip
+                 "subscription": "sub", "mailbox": "mbx", "key": "key", "password": "fpw", "folder": "fld",
+                 "test": "sbx"}  # fmt: skip
         nobody = {"day": "2026-11-24"} | {f"{kind}_id": f"{prefix}_{'0' * 26}" for kind, prefix in kinds.items()}
         unknown = gateway.ask(method, path.format(**nobody), "foreign", **request)
         assert foreign.status_code == 404, (method, path, foreign.text)
