@@ -17,6 +17,7 @@ from ..store.database import Database, Transaction
 from . import entries, failures, host_keys, retention, sessions
 from .content import Content
 from .failures import Failure
+from .gathering import Gathering, Recorder
 from .index import Index
 from .intake import Accounts, AccountVisit, IntakeArea
 from .items import Item
@@ -24,7 +25,6 @@ from .manifest_area import ManifestArea
 from .mapped import MappedVisit
 from .memory import Memory
 from .monthly import OpenMonths
-from .reads import FolderReads, Recorder
 from .sandbox import Sandbox, Sandboxes
 from .sessions import Login, Session
 from .visit import Visit
@@ -61,20 +61,20 @@ class DropFolders:
         self._seen_keys: set[tuple[str, str, str]] = set()  # recorded before: an ERP may log in for each file
         self._recorder = Recorder()
         # One a folder, while anybody is there or something waits to be recorded; the index for a while after.
-        self._used: WeakValueDictionary[str, FolderReads] = WeakValueDictionary()
+        self._used: WeakValueDictionary[str, Gathering] = WeakValueDictionary()
         self._indexes: WeakValueDictionary[str, Index] = WeakValueDictionary()
         self._memory = Memory(settings.index_megabytes * 1_000_000)
         self._lock = threading.Lock()
 
-    def record_reads(self) -> None:
-        """Record now what would be recorded in a moment. Unavailable: it goes on waiting."""
+    def record_now(self) -> None:
+        """Record what would be recorded in a moment. Unavailable: it goes on waiting."""
         with self._lock:
             used = list(self._used.values())
-        for reads in used:
-            reads.record()
+        for gathering in used:
+            gathering.record()
 
     def close(self) -> None:
-        """Record what was read, after the last session has ended."""
+        """Record what was gathered, after the last session has ended."""
         self._recorder.close()
 
     def log_in(self, user_name: str, fingerprint: str, address: str) -> Login:
@@ -104,6 +104,10 @@ class DropFolders:
             return {}
         return self._db.read(lambda tx: sessions.no_longer_allowed(tx, credential_ids))
 
+    def has_recorded(self, folder_id: str, seen: Collection[tuple[str, str]]) -> bool:
+        """Whether `saw_host_keys` has nothing to record of these."""
+        return all((folder_id, *one) in self._seen_keys for one in seen)
+
     def saw_host_keys(self, folder_id: str, seen: Collection[tuple[str, str]]) -> None:
         """Record which host keys a folder's clients know; (fingerprint, one of host_keys.FACTS)."""
         news = {(folder_id, *one) for one in seen} - self._seen_keys
@@ -131,15 +135,15 @@ class DropFolders:
 
     def visit(self, session: Session) -> Visit:
         """A session's view; `begin` it."""
-        reads = self._reads(session.login.folder_id)
+        gathering = self._gathering(session.login.folder_id)
         folder_id = session.login.folder_id
         if session.login.is_intake:
             areas = (IntakeArea(self._accounts, folder_id),) if self._accounts is not None else ()
-            return AccountVisit(self._db, reads, session, self._content, 0, areas, self._settings.path_bytes)
+            return AccountVisit(self._db, gathering, session, self._content, 0, areas, self._settings.path_bytes)
         manifests = ManifestArea(self._db, self._content, self._open_months, folder_id)
         sandbox = Sandbox(self._sandboxes, folder_id, session.login.client_id)
         limits = self._settings.directories, (manifests, sandbox), self._settings.path_bytes
-        return MappedVisit(self._db, reads, session, self._content, *limits)
+        return MappedVisit(self._db, gathering, session, self._content, *limits)
 
     def return_renamed(self, now: dt.datetime) -> int:
         """Entries renamed too long ago and still not fully read get their own names back; how many."""
@@ -178,24 +182,24 @@ class DropFolders:
             count += len(deliveries)
 
     def _write(self, folder_id: str, step: Callable[[Transaction], T]) -> T:
-        """After what was read there."""
+        """After what was gathered there."""
         with self._lock:
-            reads = self._used.get(folder_id)
-        return (reads or self._db).write(step)
+            gathering = self._used.get(folder_id)
+        return (gathering or self._db).write(step)
 
     def _apply(self, folder_id: str, items: list[Item]) -> None:
         with self._lock:
-            reads = self._used.get(folder_id)
-        if reads is not None:
-            reads.index.apply(items)
+            gathering = self._used.get(folder_id)
+        if gathering is not None:
+            gathering.index.apply(items)
 
-    def _reads(self, folder_id: str) -> FolderReads:
+    def _gathering(self, folder_id: str) -> Gathering:
         with self._lock:
-            reads = self._used.get(folder_id)
-            if reads is None:
+            gathering = self._used.get(folder_id)
+            if gathering is None:
                 index = self._indexes.get(folder_id)
                 if index is None:
                     linger = dt.timedelta(minutes=self._settings.linger_minutes)
                     index = self._indexes[folder_id] = Index(self._db, folder_id, linger, self._memory)
-                reads = self._used[folder_id] = FolderReads(self._db, index, self._recorder)
-            return reads
+                gathering = self._used[folder_id] = Gathering(self._db, index, self._recorder)
+            return gathering

@@ -16,7 +16,6 @@ import sqlalchemy as sa
 
 from .. import evidence
 from ..domain import identifiers
-from ..domain.folders import FolderSession
 from ..domain.tables import metadata
 from ..errors import Denied, Refused
 from ..store import database
@@ -29,6 +28,15 @@ PASSWORD = metadata.tables["folder_password"]
 PERMIT = metadata.tables["legacy_permit"]
 SESSION = metadata.tables["folder_session"]
 PERSONAL = metadata.tables["personal_value"]
+# Built once: an ERP may log in for each file.
+_BEGIN = sa.insert(SESSION)
+_USED = {
+    is_key: sa.update(table).where(table.c.id == sa.bindparam("credential")).values(last_used_at=sa.bindparam("now"))
+    for is_key, table in ((True, KEY), (False, PASSWORD))
+}
+_SESSION = sa.update(SESSION).where(SESSION.c.id == sa.bindparam("session"))
+_SHOWN = _SESSION.values(highest_sequence=sa.bindparam("highest"))
+_END = _SHOWN.values(ended_at=sa.bindparam("now"))
 _PASSWORDS = 5  # the newest of a folder: who still uses an older one is told nothing else than who guesses
 
 
@@ -213,36 +221,31 @@ def begin(tx: Transaction, session: Session) -> dict[str, Any]:
     """Open the session's row and note the key's use; the facts by which every record names the session."""
     now = database.now(tx)
     address = evidence.personal(tx, "address", session.address)
-    tx.add(
-        FolderSession(
-            id=session.id,
-            folder_id=session.login.folder_id,
-            protocol=session.protocol,
-            key_id=session.login.key_id,
-            password_id=session.login.password_id,
-            address_id=address["id"],
-            banner=session.banner[:255],
-            algorithms=session.algorithms[:300],
-            started_at=now,
-        )
-    )
-    table = KEY if session.login.key_id else PASSWORD
-    tx.execute(sa.update(table).where(table.c.id == session.login.credential_id).values(last_used_at=now))
+    row = {
+        "id": session.id,
+        "folder_id": session.login.folder_id,
+        "protocol": session.protocol,
+        "key_id": session.login.key_id,
+        "password_id": session.login.password_id,
+        "address_id": address["id"],
+        "banner": session.banner[:255],
+        "algorithms": session.algorithms[:300],
+        "highest_sequence": 0,
+        "started_at": now,
+    }
+    tx.execute(_BEGIN, [row])
+    tx.execute(_USED[session.login.key_id is not None], {"credential": session.login.credential_id, "now": now})
     return {"session": session.id, **session.login.facts, "address": address}
 
 
 def shown(tx: Transaction, session: Session, highest_sequence: int) -> None:
     """The newest entry that the session was shown so far."""
-    tx.execute(sa.update(SESSION).where(SESSION.c.id == session.id).values(highest_sequence=highest_sequence))
+    tx.execute(_SHOWN, {"session": session.id, "highest": highest_sequence})
 
 
 def end(tx: Transaction, session: Session, who: dict[str, Any], highest_sequence: int) -> None:
     """Close the session's row and record the stay."""
-    tx.execute(
-        sa.update(SESSION)
-        .where(SESSION.c.id == session.id)
-        .values(highest_sequence=highest_sequence, ended_at=database.now(tx))
-    )
+    tx.execute(_END, {"session": session.id, "highest": highest_sequence, "now": database.now(tx)})
     facts = {"protocol": session.protocol, "banner": session.banner[:255], "algorithms": session.algorithms[:300]}
     evidence.record(tx, "session.ended", session.login.folder_id, **who, **facts, highest_sequence=highest_sequence)
 

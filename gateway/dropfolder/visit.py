@@ -19,9 +19,9 @@ from ..store.database import Database, Transaction
 from . import entries, paths, ranges, sessions
 from .areas import PRETENDED, Area
 from .content import Content
+from .gathering import Gathering
 from .items import Item
 from .nodes import File, Listing, Node, Reading
-from .reads import FolderReads
 from .receipts import Read
 from .sessions import Session
 from .uploads import Upload
@@ -37,7 +37,7 @@ class Visit:
     def __init__(
         self,
         db: Database,
-        reads: FolderReads,
+        gathering: Gathering,
         session: Session,
         content: Content,
         directories: int,
@@ -49,15 +49,18 @@ class Visit:
         self.path_bytes = path_bytes  # of what a client may ask for
         self.highest_sequence = 0  # of the entries that it was shown
         self._db = db
-        self._index = reads.index
+        self._index = gathering.index
         self._content = content
-        self._reads = reads
+        self._gathering = gathering
         self._max_directories = directories
+        self._who: dict[str, Any] = {}  # filled when it is recorded that the session began
         self._areas = {area.name: area for area in areas}
+        for area in areas:
+            area.who = self._who
         self._folder_id = session.login.folder_id
         self._opened: set[str] = set()
-        self._who: dict[str, Any] = {}
         self._recorded_sequence = 0
+        self._is_begun = False
         self._beginning = threading.Lock()
 
     # -- the session
@@ -65,11 +68,21 @@ class Visit:
     def begin(self) -> None:
         """Record that the session began, once."""
         with self._beginning:
-            if self._who:
-                return
-            self._who = self._write(lambda tx: sessions.begin(tx, self.session))
-            for area in self._areas.values():
-                area.who = self._who
+            if not self.begin_at_once():
+                self._write(self._begin)
+                self._began()
+
+    def begin_at_once(self) -> bool:
+        """The same without waiting: it is recorded before anything that the session does. False: `begin` it."""
+        if not self._is_begun and self._gathering.gather(self._begin):
+            self._began()
+        return self._is_begun
+
+    def _begin(self, tx: Transaction) -> None:
+        self._who.update(sessions.begin(tx, self.session))
+
+    def _began(self) -> None:
+        self._is_begun = True
         log.info(
             "session.started",
             session=self.session.id,
@@ -83,9 +96,13 @@ class Visit:
     def end(self) -> None:
         """Record that it ended, if it ever began; what it had opened lingers no longer on its account."""
         self._index.unpin(self._opened)
-        if self._who:
-            self._write(lambda tx: sessions.end(tx, self.session, self._who, self.highest_sequence))
+        if self._is_begun:
+            if not self._gathering.gather(self._end):
+                self._write(self._end)
             log.info("session.ended", session=self.session.id, folder=self._folder_id, sequence=self.highest_sequence)
+
+    def _end(self, tx: Transaction) -> None:
+        sessions.end(tx, self.session, self._who, self.highest_sequence)
 
     def saw(self, sequence: int) -> None:
         """An entry was listed to the client."""
@@ -99,7 +116,12 @@ class Visit:
     def record_shown(self) -> None:
         """Record the newest entry that the client was shown, at the end of a listing."""
         highest = self.highest_sequence
-        self._write(lambda tx: sessions.shown(tx, self.session, highest))
+
+        def shown(tx: Transaction) -> None:
+            sessions.shown(tx, self.session, highest)
+
+        if not self._gathering.gather(shown):
+            self._write(shown)
         self._recorded_sequence = highest
 
     # -- questions
@@ -182,6 +204,17 @@ class Visit:
     def _area(self, path: str) -> Area | None:
         return self._areas.get(path.split("/", 2)[1])
 
+    def _area_to_change(self, path: str) -> Area | None:
+        """The same, once it is recorded who changes something there."""
+        area = self._area(path)
+        if area is not None:
+            self._know_who()
+        return area
+
+    def _know_who(self) -> None:
+        if self._is_begun and not self._who:
+            self._gathering.record()
+
     def _find(self, path: str) -> Item | None:
         if paths.is_archive(path):
             parts = path.split("/")
@@ -237,7 +270,7 @@ class Visit:
 
     def create(self, path: str, *, is_new: bool = False, truncates: bool = True) -> Upload:
         """A file to be written: see Area.create. Denied where clients only read."""
-        area = self._area(path)
+        area = self._area_to_change(path)
         if area is None:
             raise Denied("this folder is for reading: what you send goes to another one")
         return area.create(path, is_new=is_new, truncates=truncates)
@@ -245,6 +278,7 @@ class Visit:
     def close(self, file: File) -> None:
         """The client closed the file. An entry's ranges count, and may be the receipt; Unavailable leaves it open."""
         if not isinstance(file, Reading):
+            self._know_who()
             file.finish()
             return
         if not self.close_at_once(file):
@@ -253,7 +287,7 @@ class Visit:
 
     def close_at_once(self, file: File) -> bool:
         """The same without waiting; False when something has to be durable first: then `close` it."""
-        if file.waits_to_finish or (isinstance(file, Reading) and not self._reads.gather(self._outcome(file))):
+        if file.waits_to_finish or (isinstance(file, Reading) and not self._gathering.gather(self._outcome(file))):
             return False
         file.release()
         return True
@@ -277,7 +311,7 @@ class Visit:
 
     def remove(self, path: str) -> None:
         """Take a file out of the inbox, for good. It stays in the archive."""
-        if (area := self._area(path)) is not None:
+        if (area := self._area_to_change(path)) is not None:
             area.remove(path)
             return
         item = self._movable(path)
@@ -291,7 +325,7 @@ class Visit:
 
     def rename(self, path: str, target: str) -> None:
         """Move a file's name inside the home; onto itself it stays."""
-        if (area := self._area(path)) is not None:
+        if (area := self._area_to_change(path)) is not None:
             if self._area(target) is not area:
                 area.stat(path)
                 raise Denied(f"what lies in {area.name}/ stays there")
@@ -308,7 +342,7 @@ class Visit:
 
     def make_directory(self, path: str) -> None:
         """A folder under the inbox, in this client's view only."""
-        if (area := self._area(path)) is not None:
+        if (area := self._area_to_change(path)) is not None:
             area.make_directory(path)
             return
         self._index.refresh()
@@ -319,7 +353,7 @@ class Visit:
 
     def remove_directory(self, path: str) -> None:
         """Remove a folder that the client made; Conflict when something is in it."""
-        if (area := self._area(path)) is not None:
+        if (area := self._area_to_change(path)) is not None:
             area.remove_directory(path)
             return
         self._index.refresh()
@@ -349,7 +383,7 @@ class Visit:
         return True
 
     def _write(self, step: Callable[[Transaction], T], reads: Sequence[Read] = ()) -> T:
-        return self._reads.write(step, reads)
+        return self._gathering.write(step, reads)
 
 
 def _nothing(_: Transaction) -> None:

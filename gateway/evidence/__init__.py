@@ -18,7 +18,6 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import select
 
 from .. import clock
 from ..domain.ledger import PersonalValue
@@ -26,8 +25,10 @@ from ..domain.tables import metadata
 from ..store import database
 from ..store.database import Transaction
 
+PERSONAL = metadata.tables["personal_value"]
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _INSERT = sa.insert(metadata.tables["evidence_record"])  # by Core: through the model it would cost three times as much
+_PERSONAL = sa.select(PERSONAL.c.id, PERSONAL.c.salt).where(PERSONAL.c.lookup == sa.bindparam("lookup"))
 _ADDRESS = re.compile(r"""(?:"[^"]*"|[^\s<>()\[\]",;:]+)@[^\s<>()",;:]+""")
 
 
@@ -83,7 +84,7 @@ def personal(tx: Transaction, kind: str, value: str) -> dict[str, str]:
     """How a record refers to a person's value: `{"id", "sha256"}`; the same value always gets the same id."""
     value = _text(value).replace("\0", "\\x00")  # PostgreSQL's text cannot hold NUL
     lookup = hashlib.sha256(f"{kind}:{value}".encode()).hexdigest()
-    row = tx.exec(select(PersonalValue).where(PersonalValue.lookup == lookup)).first()
+    row: Any = tx.execute(_PERSONAL, {"lookup": lookup}).first()
     if row is None:
         row = PersonalValue(
             kind=kind, value=value[:320], lookup=lookup, salt=secrets.token_hex(16), created_at=database.now(tx)

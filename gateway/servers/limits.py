@@ -8,6 +8,7 @@ import ipaddress
 import threading
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..domain.identifiers import network_address
 from ..errors import Unavailable
@@ -94,6 +95,7 @@ class Handles:
             self._whole.take(count)
 
 
+@lru_cache(10_000)
 def source_of(address: str) -> str:
     """What counts as one source: an IPv4 address, or the /64 that an IPv6 site has to itself."""
     parsed = network_address(address)

@@ -254,7 +254,8 @@ class SftpConnection(asyncssh.SSHServer):
     def _note_host_keys(self, seen: list[tuple[str, str]]) -> None:
         if self.login is not None:
             folder, folders = self.login.folder_id, self._server.folders
-            self.spawn(self._record("host keys", lambda: folders.saw_host_keys(folder, seen)))
+            if not folders.has_recorded(folder, seen):
+                self.spawn(self._record("host keys", lambda: folders.saw_host_keys(folder, seen)))
 
     def _session(self, login: Login) -> Session:
         info = self._conn.get_extra_info

@@ -132,6 +132,8 @@ class Engine:
         if request.body[0] != Type.INIT or Fields(request.body, 1).u32() < wire.VERSION:
             raise Malformed
         self._is_begun = True
+        if self._visit.begin_at_once():
+            return wire.version(EXTENSIONS)
         return Call(b"", self._visit.begin, lambda _: wire.version(EXTENSIONS))
 
     # -- questions

@@ -70,6 +70,7 @@ class Database:
 
     def __init__(self, engine: sa.Engine, on_failure: Callable[[], None] | None = None) -> None:
         self.engine = engine
+        self.is_closed = False
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writer = _Writer(engine, on_failure or (lambda: None)) if self.is_sqlite else None
         self._pulse = None if self.is_sqlite else _pulse_of(engine)
@@ -107,6 +108,7 @@ class Database:
 
     def close(self) -> None:
         """Finish the writes that wait, then let go of every connection."""
+        self.is_closed = True
         if self._writer is not None:
             self._writer.close()
         if self._pulse is not None:

@@ -215,6 +215,7 @@ def test_sessions_of_a_process_that_was_killed_end_with_the_next(world: World, t
     assert names(killed) == two
     killed.record_shown()
     ended.end()
+    world.folders.record_now()
     at.pass_(60)
     world.folders.take_over()
     world.folders.take_over()

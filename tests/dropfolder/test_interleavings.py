@@ -222,7 +222,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @invariant()
     def a_receipt_has_its_full_read(self) -> None:
-        if not hasattr(self, "world") or any(reads._waiting for visit in self.visits for reads in [visit._reads]):
+        if not hasattr(self, "world") or any(visit._gathering._waiting for visit in self.visits):
             return
         rows = {entry.name: entry for entry in self.world.entries()}
         for known in self.known:

@@ -31,7 +31,7 @@ FINGERPRINT = "SHA256:" + "x" * 43
 
 
 class World:
-    """One client, one folder. What is asked of the database is asked when everything that was read is recorded."""
+    """One client, one folder. What is asked of the database is asked when everything that was gathered is recorded."""
 
     open: ClassVar[list["World"]] = []  # their threads end before the database is closed
 
@@ -118,7 +118,7 @@ class World:
 
     def ask(self, step: Callable[[Transaction], T]) -> T:
         for folders in self.gateways:
-            folders.record_reads()
+            folders.record_now()
         return self.db.read(step)
 
     def entries(self) -> list[Entry]:

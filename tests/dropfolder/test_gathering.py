@@ -9,7 +9,7 @@ import pytest
 
 from gateway.domain.folders import ReceiptMode
 from gateway.domain.states import DeliveryState
-from gateway.dropfolder import reads
+from gateway.dropfolder import gathering
 from gateway.dropfolder.nodes import File
 from gateway.dropfolder.visit import Visit
 from gateway.errors import NotFound, Unavailable
@@ -24,7 +24,7 @@ CONTENT = b"an invoice"
 @pytest.fixture(autouse=True)
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is gathered stays so for longer than a test lasts."""
-    monkeypatch.setattr(reads, "GATHER_SECONDS", 60.0)
+    monkeypatch.setattr(gathering, "GATHER_SECONDS", 60.0)
 
 
 def published(world: World, at: Time, *contents: bytes) -> list[str]:
@@ -53,7 +53,7 @@ def test_many_closes_are_one_transaction(world: World, at: Time, monkeypatch: py
     writes = counted(world.db, monkeypatch)
     assert all(visit.close_at_once(file) for file in files)
     assert (len(writes), recorded(world)) == (0, 0)
-    world.folders.record_reads()
+    world.folders.record_now()
     assert (len(writes), recorded(world)) == (1, 30)
     assert all(entry.fully_read_at for entry in world.entries())
 
@@ -72,7 +72,7 @@ def counted(db: Database, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_a_moment_later_is_soon(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has to ask for it."""
-    monkeypatch.setattr(reads, "GATHER_SECONDS", 0.05)
+    monkeypatch.setattr(gathering, "GATHER_SECONDS", 0.05)
     (name,) = published(world, at, CONTENT)
     visit = world.visit()
     assert visit.close_at_once(opened(visit, name))
@@ -156,7 +156,7 @@ def test_what_cannot_be_done_loses_no_read(world: World, at: Time) -> None:
     with pytest.raises(NotFound):
         other.remove(f"/inbox/{two}")
     assert recorded(world) == 0
-    world.folders.record_reads()
+    world.folders.record_now()
     assert recorded(world) == 1
 
 
@@ -175,7 +175,7 @@ def test_while_the_database_is_away_nothing_is_gathered(
     with monkeypatch.context() as patch:
         patch.setattr(world.db, "write", away)
         with pytest.raises(Unavailable):
-            world.folders.record_reads()
+            world.folders.record_now()
         assert not visit.close_at_once(second)
         with pytest.raises(Unavailable):
             visit.close(second)
@@ -186,9 +186,10 @@ def test_while_the_database_is_away_nothing_is_gathered(
 
 def test_more_than_a_thousand_do_not_wait(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client can make grow has an end."""
-    monkeypatch.setattr(reads, "MOST_WAITING", 2)
+    monkeypatch.setattr(gathering, "MOST_WAITING", 2)
     (name,) = published(world, at, CONTENT)
     visit = world.visit()
+    world.folders.record_now()
     files = [opened(visit, name) for _ in range(3)]
     assert [visit.close_at_once(file) for file in files] == [True, True, False]
     visit.close(files[2])
@@ -207,7 +208,7 @@ def test_closing_records_everything(world: World, at: Time) -> None:
 
 def test_sessions_at_once_lose_nothing(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads are gathered, taken along and put back by several threads."""
-    monkeypatch.setattr(reads, "GATHER_SECONDS", 0.01)
+    monkeypatch.setattr(gathering, "GATHER_SECONDS", 0.01)
     names = published(world, at, *(CONTENT + bytes([i]) for i in range(40)))
 
     def pull(mine: list[str]) -> None:

@@ -1,18 +1,20 @@
-"""Reads that can be no receipt are recorded a moment later, many in one transaction: most of what a pull writes.
+"""What sessions do that can be no receipt is recorded a moment later, together: most of what log-ins and pulls write.
 
-Whether a read may become the receipt is asked before its CLOSE is answered: if so, the answer waits for the commit.
-Every other read waits here, GATHER_SECONDS at most, or until anything else is written for its folder: that write takes
-along what waits, before itself, in the same transaction. So a client's REMOVE always finds its read.
+That a session began and ended, what it was shown, and what it read. Whether a read may become the receipt is asked
+before its CLOSE is answered: if so, the answer waits for the commit. Everything else waits here in its order, for
+GATHER_SECONDS at most or until anything else is written for its folder: that write takes along what waits, before
+itself, in the same transaction. So a client's REMOVE always finds its read.
 
-A gateway that is killed meanwhile forgets these reads. What was removed by a client that came back then says that it
-was removed unread: late, and never a receipt that was none. While the database is away nothing is gathered.
+A gateway that is killed meanwhile forgets this. What a client removes that came back then says that it was removed
+unread: late, and never a receipt that was none. While the database is away nothing is gathered.
 """
 
 import contextlib
+import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar, cast
 
 import structlog
 
@@ -28,28 +30,34 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 GATHER_SECONDS = 0.1
 AGAIN_SECONDS = 1.0  # after a database that was away
-MOST_WAITING = 1000  # reads of one folder
+MOST_WAITING = 1000  # deeds in one folder
+Deed = Read | Callable[[Transaction], None]
 
 
-class FolderReads:
-    """What was read in one folder, and every write that depends on it. Any thread may use it."""
+class Gathering:
+    """What was done in one folder, and every write that comes after it. Any thread may use it."""
 
     def __init__(self, db: Database, index: Index, recorder: "Recorder") -> None:
         self._db = db
         self.index = index
         self._recorder = recorder
-        self._waiting: list[Read] = []
+        self._waiting: list[Deed] = []
         self._under_way: set[threading.Event] = set()  # transactions that took some along
         self._lock = threading.Lock()  # held for microseconds: the event loop takes it too
 
-    def gather(self, read: Read) -> bool:
-        """Record it a moment later. False when it has to be recorded now: it may be a receipt, or too many wait."""
-        if not self._recorder.is_gathering or self.index.is_stale or self._may_be_receipt(read.item):
+    def gather(self, deed: Deed) -> bool:
+        """Record it a moment later. False when it has to be recorded now: it may be a receipt, or too much waits.
+
+        A step may run again after a lost race, as any step of a transaction.
+        """
+        if not self._recorder.is_gathering or self.index.is_stale:
+            return False
+        if isinstance(deed, Read) and self._may_be_receipt(deed.item):
             return False
         with self._lock:
             if len(self._waiting) >= MOST_WAITING:
                 return False
-            self._waiting.append(read)
+            self._waiting.append(deed)
             is_first = len(self._waiting) == 1
         if is_first:
             self._recorder.expect(self)
@@ -87,8 +95,15 @@ class FolderReads:
         self._received(received)
         return result
 
-    def _record(self, tx: Transaction, reads: Sequence[Read]) -> list[Item]:
-        return receipts.record_reads(tx, self.index.folder_id, reads) if reads else []
+    def _record(self, tx: Transaction, deeds: Sequence[Deed]) -> list[Item]:
+        received: list[Item] = []
+        for are_reads, some in itertools.groupby(deeds, lambda deed: isinstance(deed, Read)):
+            if are_reads:
+                received += receipts.record_reads(tx, self.index.folder_id, cast(Iterable[Read], some))
+            else:
+                for step in cast(Iterable[Callable[[Transaction], None]], some):
+                    step(tx)
+        return received
 
     def _received(self, items: Sequence[Item]) -> None:
         self.index.apply(items)
@@ -97,7 +112,7 @@ class FolderReads:
 
     def record(self) -> None:
         """Record what waits. Unavailable: it goes on waiting."""
-        if self._waiting:
+        if self._waiting and not self._db.is_closed:
             self.write(lambda _: None)
 
 
@@ -106,7 +121,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.is_away = False  # the database, when it was last needed
-        self._expected: queue.SimpleQueue[FolderReads | None] = queue.SimpleQueue()
+        self._expected: queue.SimpleQueue[Gathering | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._beginning = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -116,12 +131,12 @@ class Recorder:
         """Whether what is gathered now will be recorded soon."""
         return not (self.is_away or self._closing.is_set())
 
-    def expect(self, reads: FolderReads) -> None:
+    def expect(self, gathering: Gathering) -> None:
         """Something waits there."""
-        self._expected.put(reads)
+        self._expected.put(gathering)
         with self._beginning:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="reads-recorder", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:
@@ -138,16 +153,16 @@ class Recorder:
             self._record({first, *self._rest()})
         self._record(set(self._rest()))
 
-    def _rest(self) -> Iterator[FolderReads | None]:
+    def _rest(self) -> Iterator[Gathering | None]:
         with contextlib.suppress(queue.Empty):
             while True:
                 yield self._expected.get_nowait()
 
-    def _record(self, expected: set[FolderReads | None]) -> None:
-        for reads in expected - {None}:
-            assert reads is not None
+    def _record(self, expected: set[Gathering | None]) -> None:
+        for gathering in expected - {None}:
+            assert gathering is not None
             try:
-                reads.record()
+                gathering.record()
             except Unavailable as error:
-                log.warning("reads.not_recorded", cause=error.message)
+                log.warning("gathered.not_recorded", cause=error.message)
                 self._closing.wait(AGAIN_SECONDS)
