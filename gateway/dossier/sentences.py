@@ -62,7 +62,8 @@ SENTENCES = {
     "delivery.withdrawn": "Taken out of {where}[ by {actor}][: {reason}].",
     "entry.read": "Read in {where} by {credential} from {address}: {bytes} of {size} bytes[, by now all|fully_read].",
     "entry.removed": "Deleted in {where} by {credential} from {address}, after a full read.",
-    "entry.removed_unread": "Deleted in {where} by {credential} from {address} before a full read: this is no receipt.",
+    "entry.removed_unread": "Deleted in {where} by {credential} from {address} before a full read: this is no receipt"
+    "[; {unconfirmed} bytes were sent over a connection that was lost, and nothing confirmed that they arrived].",
     "entry.renamed": "Renamed in {where} by {credential} from {address} to {target}.",
     "entry.returned": "Renamed and not read in full for too long: back in {where} as {name}.",
     "entry.expired": "The file {name} left the inbox of {where}: nobody had received it in time; the archive keeps it.",

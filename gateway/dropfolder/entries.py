@@ -17,8 +17,9 @@ from ..errors import Conflict, NotFound, Refused
 from ..evidence import Fact
 from ..store import database
 from ..store.database import Transaction
-from . import paths, receipts
+from . import paths, ranges, receipts
 from .items import DIRECTORY, ENTRY, FOLDER, Item, item_of, own_place
+from .ranges import Ranges
 
 NOT_THERE = "no such file"
 
@@ -29,18 +30,33 @@ class Removal:
 
     item: Item
     is_unread: bool  # removed before it was fully read, and never received
+    unconfirmed: int = 0  # if so, after a resumed read: bytes sent before, of which nobody knows whether they arrived
 
 
-def remove(tx: Transaction, folder_id: str, who: dict[str, Any], item: Item) -> Removal:
-    """Take the name out of its place; NotFound when another session was faster."""
+def remove(tx: Transaction, folder_id: str, who: dict[str, Any], item: Item, lost: Ranges) -> Removal:
+    """Take the name out of its place; NotFound when another session was faster.
+
+    `lost`: what was given out over connections that were lost.
+    """
     version = receipts.bump(tx, folder_id)
     row = _still_there(tx, item)
     now = database.now(tx)
     is_unread = row.fully_read_at is None and row.received_at is None
     row = receipts.change(tx, row, {"removed_at": now, "listed": False, "changed": version})
     event = "entry.removed_unread" if is_unread else "entry.removed"
-    facts = [Fact(event, row.id, row.document_id, {**who, "name": row.name, "place": item.place})]
-    return Removal(_after(tx, row, version, now, facts, "fully read and removed", who), is_unread)
+    unconfirmed = _unconfirmed(row, lost) if is_unread else 0
+    said = {**who, "name": row.name, "place": item.place, **({"unconfirmed": unconfirmed} if unconfirmed else {})}
+    facts = [Fact(event, row.id, row.document_id, said)]
+    return Removal(_after(tx, row, version, now, facts, "fully read and removed", who), is_unread, unconfirmed)
+
+
+def _unconfirmed(row: Any, lost: Ranges) -> int:
+    """Of an entry that was read to its end and given out as a whole: bytes that only lost connections carried."""
+    is_resumed = bool(row.read_ranges) and row.read_ranges[-1][1] >= row.size
+    if not is_resumed or not ranges.covers(ranges.union(row.read_ranges, lost), row.size):
+        return 0
+    size: int = row.size
+    return size - ranges.total(row.read_ranges)
 
 
 def rename(tx: Transaction, folder_id: str, who: dict[str, Any], item: Item, target: str) -> Item:

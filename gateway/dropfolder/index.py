@@ -25,7 +25,7 @@ from ..domain.folders import ReceiptMode
 from ..domain.path_map import PathMap
 from ..errors import Unavailable
 from ..store.database import Database
-from . import news, paths
+from . import news, paths, ranges
 from .archive import Archive
 from .items import BYTES, Item
 from .memory import Memory
@@ -57,6 +57,7 @@ class Index:
         self._lock = threading.Lock()  # held for microseconds, milliseconds of large folders: the event loop takes it
         self._pins: Counter[str] = Counter()
         self._doubtful: dict[str, Ranges] = {}  # by entry, of its last read that a lost connection ended
+        self._unconfirmed: dict[str, Ranges] = {}  # the same of all such reads
         self._empty()
 
     def _empty(self) -> None:
@@ -234,12 +235,19 @@ class Index:
         with self._lock:
             if len(self._doubtful) >= MOST_DOUBTFUL:
                 self._doubtful.clear()  # their receipts come late, at the next whole read
+                self._unconfirmed.clear()
             self._doubtful[entry_id] = doubtful
+            self._unconfirmed[entry_id] = ranges.union(self._unconfirmed.get(entry_id, []), doubtful)
 
     def doubtful(self, entry_id: str) -> Ranges:
         """See `doubt`."""
         with self._lock:
             return self._doubtful.get(entry_id, [])
+
+    def unconfirmed(self, entry_id: str) -> Ranges:
+        """What was given out over connections that were lost, as far as this process remembers."""
+        with self._lock:
+            return self._unconfirmed.get(entry_id, [])
 
     def pin(self, item: Item) -> None:
         """A session has opened it: it stays known until `unpin`, lingering or not."""

@@ -315,10 +315,13 @@ class Visit:
             area.remove(path)
             return
         item = self._movable(path)
-        removal = self._write(lambda tx: entries.remove(tx, self._folder_id, self._who, item))
+        lost = self._index.unconfirmed(item.id)
+        removal = self._write(lambda tx: entries.remove(tx, self._folder_id, self._who, item, lost))
         self._index.apply([removal.item])
         facts = {"entry": item.id, "folder": self._folder_id, "sequence": item.sequence, "session": self.session.id}
-        if removal.is_unread:
+        if removal.unconfirmed:
+            log.info("entry.removed_unread", **facts, unconfirmed_bytes=removal.unconfirmed)
+        elif removal.is_unread:
             log.warning("entry.removed_unread", **facts)
         else:
             log.info("entry.removed", **facts)

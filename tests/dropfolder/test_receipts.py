@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from gateway.delivery import orders
 from gateway.domain.folders import Entry, Folder, ReceiptMode
 from gateway.domain.states import DeliveryState
+from gateway.dossier.sentences import sentence
 from gateway.dropfolder import receipts, retention
 from gateway.dropfolder.visit import Visit
 from gateway.errors import Conflict, Denied, NotFound
@@ -162,6 +163,52 @@ def test_removed_unread_is_an_alert_and_no_receipt(world: World, at: Time) -> No
         world.visit().remove(f"/inbox/{name}")
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["entry.removed_unread"]
     assert world.events("entry.") == ["entry.removed_unread"]
+
+
+def resumed_at(world: World, name: str, offset: int) -> None:
+    """A download whose connection is lost while everything is under way, then its rest, from `offset` on."""
+    visit = world.visit()
+    reading = visit.ask(visit.open, f"/inbox/{name}")
+    reading.read(0, 10**9)
+    visit.abandon([reading])
+    get(world.visit(), f"/inbox/{name}", (offset, 10**9))
+
+
+def test_to_resume_behind_what_was_confirmed_is_a_claim_and_no_receipt(world: World, at: Time) -> None:
+    """Whoever goes on far behind what it had said to have may hold it all, or may have looked at the end. No receipt,
+    and no alert either: what was sent is named. It is received once the archive was read.
+    """
+    (delivery,) = world.publish(b"x" * 2_000_000)
+    at.pass_(2)
+    name = world.entry().name
+    resumed_at(world, name, 1_500_000)
+    with capture_logs() as logs:
+        world.visit().remove(f"/inbox/{name}")
+    assert [(entry["log_level"], entry["unconfirmed_bytes"]) for entry in logs if "removed" in entry["event"]] == [
+        ("info", 1_500_000)
+    ]
+    (facts,) = [body["facts"] for body in world.bodies("entry.removed_unread")]
+    assert facts["unconfirmed"] == 1_500_000
+    assert "1500000 bytes were sent over a connection that was lost" in sentence("entry.removed_unread", facts)
+    assert world.delivery(delivery).state is DeliveryState.PUBLISHED
+
+    get(world.visit(), archived(world, name))
+    assert world.delivery(delivery).state is DeliveryState.RECEIVED
+
+
+@pytest.mark.parametrize("part", [(0, 1000), (0, 0)])
+def test_a_removal_after_a_lost_connection_alone_is_an_alert(world: World, at: Time, part: tuple[int, int]) -> None:
+    """Everything was sent, and nobody came back for the end: a program that removes what it did not get."""
+    world.publish(b"x" * 2_000_000)
+    at.pass_(2)
+    name, visit = world.entry().name, world.visit()
+    reading = visit.ask(visit.open, f"/inbox/{name}")
+    reading.read(0, 10**9)
+    visit.abandon([reading])
+    get(world.visit(), f"/inbox/{name}", part)
+    with capture_logs() as logs:
+        world.visit().remove(f"/inbox/{name}")
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["entry.removed_unread"]
 
 
 def test_two_halves_in_two_sessions_are_the_whole(world: World, at: Time) -> None:
