@@ -74,11 +74,12 @@ class Gathering:
         """`step`'s result after the commit; what waits, and these reads, are recorded before it."""
         done = threading.Event()
         with self._lock:
-            waiting, self._waiting = self._waiting, []
             before, self._under_way = self._under_way, {*self._under_way, done}
+        for other in before:
+            other.wait()
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
         try:
-            for other in before:
-                other.wait()
             received, result = self._db.write(lambda tx: (self._record(tx, [*waiting, *reads]), step(tx)))
         except BaseException as error:
             self._recorder.is_away = isinstance(error, Unavailable)
@@ -111,8 +112,8 @@ class Gathering:
             log.info("entry.received", entry=item.id, folder=self.index.folder_id, sequence=item.sequence)
 
     def record(self) -> None:
-        """Record what waits. Unavailable: it goes on waiting."""
-        if self._waiting and not self._db.is_closed:
+        """Record what waits, and wait for what is on its way. Unavailable: it goes on waiting."""
+        if (self._waiting or self._under_way) and not self._db.is_closed:
             self.write(lambda _: None)
 
 
