@@ -236,6 +236,7 @@ async def _play(gateways: list[Gateway], world: World, puller: Puller, chance: r
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", range(max(1, ROUNDS // 5)))
 def test_killed_while_it_publishes_and_is_pulled_from(
     number: int, database_url: str, blobs: LocalBlobs, tmp_path: Path
