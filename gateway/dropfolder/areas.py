@@ -14,7 +14,8 @@ from ..errors import Conflict, Denied, NotFound
 from .nodes import File, Listing, Node
 from .uploads import Upload
 
-NOT_THERE = "no such file"
+# The words of OpenSSH's server, which scripts and programs look for.
+NOT_THERE = "No such file"
 PRETENDED = 1 << 42  # bytes of a file system that is full
 
 

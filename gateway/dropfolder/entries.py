@@ -18,10 +18,9 @@ from ..evidence import Fact
 from ..store import database
 from ..store.database import Transaction
 from . import paths, ranges, receipts
+from .areas import NOT_THERE
 from .items import DIRECTORY, ENTRY, FOLDER, Item, item_of, own_place
 from .ranges import Ranges
-
-NOT_THERE = "no such file"
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,12 @@ def _check_free(tx: Transaction, folder_id: str, target: str, moving: str) -> No
 def _check_parents(tx: Transaction, folder_id: str, path: str) -> None:
     above = [a for a in paths.ancestors(path) if a != paths.INBOX]
     if any(paths.split(a)[0] == paths.INBOX and names.is_published_form(paths.split(a)[1]) for a in above):
-        raise NotFound("no such folder")
+        raise NotFound(NOT_THERE)
     under_a_file = sa.select(ENTRY.c.id).where(
         *_listed(folder_id), ENTRY.c.path_folded.in_([names.fold(a) for a in above])
     )
     if tx.execute(under_a_file.limit(1)).first() is not None:
-        raise NotFound("no such folder")
+        raise NotFound(NOT_THERE)
 
 
 def _listed(folder_id: str) -> tuple[Any, ...]:
@@ -146,7 +145,7 @@ def make_directory(tx: Transaction, folder_id: str, path: str, limit: int) -> No
     parent = paths.split(path)[0]
     _check_free(tx, folder_id, path, moving="")
     if parent != paths.INBOX and not _directory_exists(tx, folder_id, names.fold(parent)):
-        raise NotFound("no such folder")
+        raise NotFound(NOT_THERE)
     made = sa.select(sa.func.count()).select_from(DIRECTORY)
     made = made.where(DIRECTORY.c.folder_id == folder_id, ~DIRECTORY.c.by_layout)
     if tx.execute(made).scalar_one() >= limit:

@@ -183,7 +183,7 @@ class IntakeArea(Area):
         if self._answered(path) is not None or path == paths.INTAKE:
             raise Denied("documents go into intake/ itself")
         if parent != paths.INTAKE:
-            raise NotFound("no such folder")
+            raise NotFound(NOT_THERE)
         paths.check_form(path)
         if name.startswith(".") or len(name.encode()) > LONGEST_NAME:
             raise Refused(f"a name here begins with no dot and has at most {LONGEST_NAME} bytes", code="name_format")

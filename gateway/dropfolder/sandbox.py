@@ -25,9 +25,9 @@ from ..errors import Conflict, Denied, NotFound, Refused, Unavailable
 from ..store.blobs import Blobs
 from ..store.database import Database, Transaction
 from . import paths, ranges, sandbox_rows, sandbox_tests
-from .areas import Area
+from .areas import NOT_THERE, Area
 from .nodes import File, Listing, Node
-from .sandbox_rows import FILE, LEFTOVER, NOT_THERE
+from .sandbox_rows import FILE, LEFTOVER
 from .uploads import Quota, Upload
 
 log = structlog.get_logger(__name__)

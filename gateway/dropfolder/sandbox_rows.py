@@ -17,13 +17,13 @@ from ..errors import Conflict, NotFound, Refused
 from ..store import database
 from ..store.database import Transaction
 from . import paths
+from .areas import NOT_THERE
 from .nodes import Node
 
 FILE = metadata.tables[str(SandboxFile.__tablename__)]
 DIRECTORY = metadata.tables[str(SandboxDirectory.__tablename__)]
 LEFTOVER = metadata.tables[str(SandboxLeftover.__tablename__)]
 FOLDER = metadata.tables["folder"]
-NOT_THERE = "no such file or folder"
 _BATCH = 100  # files that go in one transaction
 
 
@@ -77,7 +77,7 @@ def require_place(tx: Transaction, folder_id: str, path: str) -> Any:
     if parent != paths.SANDBOX:
         above = find(tx, folder_id, parent)
         if above is None or not above.is_directory:
-            raise NotFound("no such folder")
+            raise NotFound(NOT_THERE)
     folded = names.fold(path)
     made = sa.select(DIRECTORY.c.path).where(DIRECTORY.c.folder_id == folder_id, DIRECTORY.c.path_folded == folded)
     if tx.execute(made).first() is not None:

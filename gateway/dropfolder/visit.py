@@ -17,7 +17,7 @@ import structlog
 from ..errors import Conflict, Denied, NotFound, Refused
 from ..store.database import Database, Transaction
 from . import entries, paths, ranges, sessions
-from .areas import PRETENDED, Area
+from .areas import NOT_THERE, PRETENDED, Area
 from .content import Content
 from .gathering import Gathering
 from .items import Item
@@ -230,7 +230,7 @@ class Visit:
             return self._node(name)
         mtime = self._index.directories().get(path)
         if mtime is None or paths.is_archive(path):
-            raise NotFound(entries.NOT_THERE)
+            raise NotFound(NOT_THERE)
         return Node(name, True, 0, mtime)
 
     def _is_archive_directory(self, path: str) -> bool:

@@ -8,8 +8,8 @@ A test names what it needs, wherever it stands:
 
 A peer that is missing skips the test and is named. With CI=true it fails the test, unless PEERS=optional (what
 `make test` sets: a fresh machine has no peers). `make test-peers` installs them and runs all tests that name one.
-`python -m tests.peers` prints the packages that are missing, one a line. What comes from npm lies below the virtual
-environment, in the versions and with the hashes of tests/peers/node/package-lock.json.
+`python -m tests.peers` prints the packages that are missing, one a line. What comes from npm and pip lies below
+the virtual environment, with the hashes of tests/peers/node/package-lock.json and requirements-dev.lock.
 """
 
 import functools
@@ -39,7 +39,7 @@ def requires(*names: str) -> pytest.MarkDecorator:
 def find(name: str) -> str | None:
     """The path of a listed peer that answers here; None when it is missing."""
     peer = _LISTED[name]
-    pattern = str(peer["program"]).replace("NODE_MODULES", str(NODE_MODULES))
+    pattern = str(peer["program"]).replace("VENV", sys.prefix)
     path = max(glob.glob(pattern), default=None, key=_version) if "/" in pattern else shutil.which(pattern)
     if path is None or ("proof" in peer and not _answers([path, *peer["proof"]], str(peer.get("says", "")))):
         return None
@@ -57,7 +57,9 @@ def require(name: str) -> None:
     """Skip or fail the running test when a peer is missing."""
     if find(name) is not None:
         return
-    missing = f"{name} is not here (package {_LISTED[name]['package'] or 'of npm'}; `make test-peers` installs it)"
+    missing = (
+        f"{name} is not here (package {_LISTED[name]['package'] or 'of npm or pip'}; `make test-peers` installs it)"
+    )
     if os.environ.get("CI") == "true" and os.environ.get("PEERS") != "optional":
         pytest.fail(missing, pytrace=False)
     pytest.skip(missing)
