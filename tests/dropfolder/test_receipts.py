@@ -300,6 +300,23 @@ def test_a_received_name_lingers_unlisted_and_then_is_gone(world: World, at: Tim
         later.ask(later.stat, f"/inbox/{name}")
 
 
+def test_read_and_renamed_it_is_found_by_its_new_name_and_in_no_listing(world: World, at: Time) -> None:
+    """rclone and others look whether their rename came about: stat, SIZE and MLST find it, also in another session.
+
+    A listing would hand a document that was received to the next program that lists, which has not read it.
+    """
+    _, name = published(world, at)
+    visit, other = world.visit(), world.visit()
+    assert get(visit, f"/inbox/{name}") == CONTENT
+    visit.rename(f"/inbox/{name}", f"/inbox/{name}.done")
+    assert world.entry(name).received_at
+    for one in (visit, other):
+        assert one.ask(one.stat, f"/inbox/{name}.done").size == len(CONTENT)
+        assert names(one) == []
+        with pytest.raises(NotFound):
+            one.ask(one.stat, f"/inbox/{name}")
+
+
 def test_the_session_that_read_it_keeps_the_name_to_its_end(world: World, at: Time) -> None:
     """A pool holds its connection for hours and removes at the end."""
     _, name = published(world, at, ReceiptMode.FULL_READ)

@@ -6,12 +6,14 @@ import ftplib
 import hashlib
 import io
 import os
+import re
 import socket
 import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlmodel import select
@@ -248,6 +250,15 @@ def test_a_rename_and_a_full_read_are_a_receipt(ftps: Listener) -> None:
 
 
 # -- log-in and TLS
+
+
+def test_behind_a_nat_pasv_names_the_public_address_and_a_configured_port(world: World, tmp_path: Path) -> None:
+    """Else a client behind it is sent to an address that it cannot reach."""
+    settings: dict[str, Any] = {"public_address": "192.0.2.9", "passive_ports": "41200-41240"}
+    with listening(world, tmp_path, **settings) as listener, listener.session() as client:
+        match = re.search(r"\(192,0,2,9,(\d+),(\d+)\)", client.sendcmd("PASV"))
+    assert match, "another address"
+    assert 41200 <= int(match[1]) * 256 + int(match[2]) <= 41240
 
 
 @pytest.mark.parametrize("user", ["acme", "nobody", "../x", "a" * 500])

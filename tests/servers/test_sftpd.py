@@ -220,6 +220,22 @@ def test_an_idle_session_is_closed(world: World, tmp_path: Path, monkeypatch: py
     asyncio.run(main())
 
 
+def test_a_connection_that_nobody_answers_on_ends_and_gives_its_place_back(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A NAT forgets a connection without a word; left open, it would eat the client's places for the next night."""
+    monkeypatch.setattr(sftpd, "KEEPALIVE_SECONDS", 0.1)
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener, listener.connect() as connection:
+            assert len(listener.server.connections) == 1
+            connection._transport.pause_reading()
+            await eventually(lambda: not listener.server.connections)
+            connection._transport.resume_reading()
+
+    asyncio.run(main())
+
+
 def test_who_does_not_log_in_is_closed(world: World, tmp_path: Path) -> None:
     """A socket that says nothing must not hold a place."""
 
