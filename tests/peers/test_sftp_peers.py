@@ -324,3 +324,46 @@ def test_openssh_logs_in_with_every_kind_of_key(world: World, tmp_path: Path) ->
             assert code == 0, output
 
     tell(world, tmp_path, story)
+
+
+SIZES = [(5, 1), (1_000, 10), (32_768, 64), (64_000, 2)]  # -B: bytes a request, -R: requests at once
+
+
+@pytest.mark.parametrize(("size", "requests"), SIZES)
+def test_any_size_and_number_of_requests_gives_the_same_bytes(
+    world: World, tmp_path: Path, size: int, requests: int
+) -> None:
+    """As OpenSSH's own tests of its client do it, against its server."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            content = os.urandom(min(size * 300, 3_000_000) + 1)
+            (name,) = listener.publish(content)
+            client = Client(tmp_path / "client", listener)
+            where = ("-P", str(listener.port), "acme@127.0.0.1")
+            status, said = await client.run(
+                program("sftp"), *SSH, "-B", str(size), "-R", str(requests), "-b", "-", *where,
+                stdin=f"get inbox/{name}",
+            )  # fmt: skip
+            assert status == 0, said
+            assert client.got()[name] == content
+
+    asyncio.run(main())
+
+
+def test_a_batch_ends_where_it_fails_patterns_select_and_a_url_names_the_file(world: World, tmp_path: Path) -> None:
+    """`-` in front lets a command fail; sftp://user@host:port/path is one download."""
+
+    async def story(client: Client, names: list[str]) -> None:
+        status, said = await client.sftp("-get inbox/none", "get inbox/*_ORIG.pdf", "lmkdir again", "lcd again", "ls")
+        assert status == 0, said
+        assert set(client.got()) == set(names)
+        status, _ = await client.sftp("get inbox/none", "lmkdir never")
+        assert status == 1
+        assert not (client.directory / "never").exists()
+        url = f"sftp://acme@127.0.0.1:{client.listener.port}/inbox/{names[0]}"
+        status, said = await client.run(program("sftp"), *SSH, url, "again/")
+        assert status == 0, said
+        assert set(client.got("again")) == {names[0]}
+
+    tell(world, tmp_path, story)
