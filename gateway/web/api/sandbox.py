@@ -75,7 +75,7 @@ class TestsListed(BaseModel):
 
 
 @routes.post("", status_code=201, response_model=Tests)
-async def make(call: Asking, body: TestsWanted) -> Response:
+async def make_test_documents(call: Asking, body: TestsWanted) -> Response:
     """Make test documents: whole invoices in the folder's formats, marked TEST on every page, in number and name."""
     settings, zone = call.parts.settings.folder, call.parts.settings.issuer.zone
     if (kept := await _answered_before(call)) is not None:
@@ -136,7 +136,7 @@ def _forget(call: Call, files: Sequence[Made]) -> None:
 
 
 @routes.get("", response_model=Tests)
-async def find(call: Reading, wanted: Annotated[TestsListed, Query()]) -> Response:
+async def find_test_documents(call: Reading, wanted: Annotated[TestsListed, Query()]) -> Response:
     """A folder's test documents, the newest first: what was read of each, and whether it is still there."""
 
     def step(tx: Transaction) -> dict[str, Any]:
@@ -148,7 +148,7 @@ async def find(call: Reading, wanted: Annotated[TestsListed, Query()]) -> Respon
 
 
 @routes.delete("/{test_id}", status_code=204)
-async def remove(call: Asking, test_id: str, folder: str | None = None) -> Response:
+async def remove_test_document(call: Asking, test_id: str, folder: str | None = None) -> Response:
     """Take a test document out of its sandbox."""
 
     def step(tx: Transaction) -> Answer:
