@@ -59,6 +59,8 @@ class Made:
 
 def plan(tx: Transaction, folder: Folder, count: int, settings: FolderSettings, zone: ZoneInfo) -> list[Wanted]:
     """What to make for a folder: its client's own contracts in turn, no two with the same number. Refused."""
+    if folder.is_intake:
+        raise Refused("this log-in hands documents in: it has no sandbox/", code="intake")
     if count > settings.test_documents:
         raise Refused(
             f"at most {settings.test_documents} test documents can be asked for at once", code="too_many",

@@ -92,6 +92,13 @@ def test_a_client_without_a_contract_can_try_too(world: World) -> None:
     assert "_TEST_TEST-" in make(world)[0].name
 
 
+def test_an_account_of_the_billing_system_has_no_sandbox(world: World) -> None:
+    """It would never see them."""
+    world.folder.is_intake = True
+    with pytest.raises(Refused, match="hands documents in"):
+        make(world)
+
+
 def test_it_is_no_entry_no_number_and_no_receipt(world: World) -> None:
     """What the folder counts and proves is about real documents only."""
     (row,) = make(world)
