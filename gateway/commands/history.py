@@ -1,4 +1,4 @@
-"""`gateway import history`: what clients had on the server before, into the archives of their folders.
+"""`gateway import history`: what clients had on the server before, into the archives of their folders; and out again.
 
 From a directory with one for each user name, `DIR/USER_NAME/…`, however deep: a file keeps its own name, and its mtime
 says its month. Or from a list (history_files.COLUMNS), whose files lie below the list's own directory. Links are not
@@ -11,7 +11,8 @@ then the lines that name them. Whatever was stopped can be started again.
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +25,10 @@ from .options import AsJson, DryRun, settings
 from .reach import Api, ApiError, run
 
 _MAX_SHOWN = 1000
+_DONE = ("created", "same", "withdrawn")
 _AT_ONCE = 50
 _ROUTE = "/imports/history"
+Take = Callable[[Api, int, Sequence[File]], Awaitable[None]]
 Seen = dict[tuple[str, str], tuple[str, str]]  # user name and folded place: the place and its SHA-256
 
 
@@ -39,16 +42,41 @@ def import_history(
 
     Nothing is delivered by it. Exit status 1 if a file was not taken. Again, it changes nothing.
     """
+    seen: Seen = {}
+
+    async def take(api: Api, root: int, files: Sequence[File]) -> None:
+        await _import(api, root, files, seen if dry_run else None)
+
+    _run(context, source, take, dry_run, as_json)
+
+
+def withdraw_history(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="The directory or list that was imported.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why these files should not be there.")],
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take out of the archives what was imported from a directory or list by mistake; its bytes stay as evidence."""
+
+    async def take(api: Api, root: int, files: Sequence[File]) -> None:
+        body = {"dry_run": dry_run, "reason": reason}
+        await _ask(partial(api.post, f"{_ROUTE}/withdraw"), _measured(root, files), body)
+
+    _run(context, source, take, dry_run, as_json)
+
+
+def _run(context: typer.Context, source: Path, take: Take, dry_run: bool, as_json: bool) -> None:
+    """`take` the files part after part, and say what came of each."""
     loaded = settings(context)
     with _opened(source if source.is_dir() else source.parent) as root:
         files = gathered(root) if source.is_dir() else listed(source, loaded.issuer.zone)
 
         async def act(api: Api) -> None:
-            seen: Seen = {}
-            with show.progress("importing", len(files)) as advance:
+            with show.progress("files", len(files)) as advance:
                 for start in range(0, len(files), _AT_ONCE):
                     part = files[start : start + _AT_ONCE]
-                    await _import(api, root, part, seen if dry_run else None)
+                    await take(api, root, part)
                     for _ in part:
                         advance()
 
@@ -70,10 +98,8 @@ def _opened(directory: Path) -> Iterator[int]:
 
 async def _import(api: Api, root: int, files: Sequence[File], seen: Seen | None) -> None:
     """Import a part; or, with what a dry run has `seen` of the parts before, say what would come of it."""
-    for file in files:
-        if file.report is None:
-            measure(root, file)
-    await _ask(api, [file for file in files if file.report is None], dry_run=True)
+    put = partial(api.put, _ROUTE)
+    await _ask(put, _measured(root, files), {"dry_run": True})
     new = [file for file in files if file.report and file.report["outcome"] == "created"]
     if seen is not None:
         for file in new:
@@ -81,12 +107,21 @@ async def _import(api: Api, root: int, files: Sequence[File], seen: Seen | None)
         return
     for file in new:
         await _send(api, root, file)
-    await _ask(api, [file for file in new if file.report and file.report["outcome"] == "created"], dry_run=False)
+    await _ask(put, [file for file in new if file.report and file.report["outcome"] == "created"], {"dry_run": False})
 
 
-async def _ask(api: Api, files: Sequence[File], *, dry_run: bool) -> None:
+def _measured(root: int, files: Sequence[File]) -> list[File]:
+    """Those of which nothing is wrong, measured."""
+    for file in files:
+        if file.report is None:
+            measure(root, file)
+    return [file for file in files if file.report is None]
+
+
+async def _ask(call: Callable[[Any], Awaitable[Any]], files: Sequence[File], body: dict[str, Any]) -> None:
+    """What comes of these files, as the gateway says."""
     if files:
-        answer = await api.put(_ROUTE, {"dry_run": dry_run, "lines": [file.sent for file in files]})
+        answer = await call(body | {"lines": [file.sent for file in files]})
         for file, report in zip(files, answer["items"], strict=True):
             file.report = report
 
@@ -146,7 +181,7 @@ def _show(files: Sequence[File], dry_run: bool, as_json: bool) -> None:
 def _table(reports: list[dict[str, Any]], counts: Counter[str], dry_run: bool) -> None:
     """Every file of a short import; of a long one, those that were not taken."""
     is_short = len(reports) <= _MAX_SHOWN
-    shown = [one for one in reports if is_short or one["outcome"] not in ("created", "same")]
+    shown = [one for one in reports if is_short or one["outcome"] not in _DONE]
     columns = {"line": "line", "file": "file", "outcome": "outcome", "column": "column", "what": "what"}
     items = [one | {"what": one["reason"] or one["place"]} for one in shown]
     show.table(items, columns, empty="nothing that was not taken" if reports else "nothing to import")

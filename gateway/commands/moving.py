@@ -27,6 +27,7 @@ _AT_ONCE = 50
 _PLACES = ("{0}", "{0}.pub", "{0}/authorized_keys", "{0}/.ssh/authorized_keys")
 app.command("host-keys")(host_keys.import_host_keys)
 app.command("history")(history.import_history)
+app.command("withdraw-history")(history.withdraw_history)
 
 
 @app.command("clients")

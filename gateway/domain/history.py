@@ -12,7 +12,7 @@ from .columns import UTCDateTime, new_id
 
 
 class HistoryFile(SQLModel, table=True):
-    """A file under `archive/YYYY/MM/` that came from the server before. The row and its bytes never change."""
+    """A file under `archive/YYYY/MM/` that came from the server before. The row never changes; withdrawn, it goes."""
 
     __tablename__ = "history_file"
     id: str = Field(default_factory=new_id("hst"), primary_key=True)

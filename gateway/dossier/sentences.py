@@ -92,6 +92,7 @@ SENTENCES = {
     "folder.changed": "{actor} changed the drop folder's rules[; formats {formats}][; receipt by {receipt_mode}]"
     "[; layout {layout}][; names {name_template}][; {inbox_days} days in the inbox]"
     "[; {linger_minutes} minutes to linger].",
+    "history.withdrawn": "{actor} took {files} files of the server before out of the archive: {reason}.",
     "history.imported": "{actor} imported {files} files of the server before into the archive, {bytes} bytes; their "
     "list has SHA-256 {list_sha256}.",
     "folder.asked_again": "{actor} asked for {documents} documents again[ from number {first}][ up to number {last}]"

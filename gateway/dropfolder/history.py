@@ -3,7 +3,8 @@
 A line names a file, its date and its bytes, which are in the store before it is taken. The lines of a call are one
 transaction, with one record for each folder, which holds who, how many, and the digest of the list. A line that is
 there already, the same, changes nothing, so an import can be killed and repeated. What is there never changes: an
-entry, or other bytes under that name in that month, are said, and a person gives the file another name.
+entry, or other bytes under that name in that month, are said, and a person gives the file another name. What should not
+be there is withdrawn by the same lines, with a reason; its bytes stay in the store, and its name is free again.
 
 Refused is a line alone: a log-in that nobody has, a name that a client could not use, a date that cannot be.
 """
@@ -21,7 +22,7 @@ from .. import clock, evidence
 from ..access import Actor, Permission
 from ..domain import names
 from ..domain.tables import metadata
-from ..errors import GatewayError, Refused
+from ..errors import Refused
 from ..evidence import Fact
 from ..store import database
 from ..store.blobs import Blobs, is_whole
@@ -33,6 +34,7 @@ ENTRY = metadata.tables["folder_entry"]
 FOLDER = metadata.tables["folder"]
 MAX_LINES = 500  # of one call
 MAX_NAME = 255  # bytes: NAME_MAX
+MAX_REASON = 500  # characters
 Place = tuple[str, str, str]  # folder, month, folded name
 
 
@@ -49,7 +51,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a line: created, same, differs, refused. The last two made nothing, for `reason`, in `column`."""
+    """What came of a line: created, same, differs, refused; or withdrawn, missing.
+
+    What differs or is refused made nothing, for `reason`, in `column`.
+    """
 
     outcome: str
     place: str = ""  # in the client's home; empty where there is none
@@ -69,6 +74,7 @@ class Rules:
 class _There:
     """What has a place already."""
 
+    id: str
     name: str
     sha256: str
     is_entry: bool
@@ -114,13 +120,17 @@ def _judged(
             report = _compared(row, there)
             if report.outcome == "created" and whole is not None and line.sha256 not in whole:
                 raise Refused("its bytes are not in the store: send them first", column="sha256")
-        except GatewayError as error:
-            report = Report("refused", "", str(error.facts.get("column", "name")), error.message)
+        except Refused as error:
+            report = _refused(error)
         if report.outcome == "created":
             rows.append(row)
-            there[_place(row)] = _There(row["name"], row["sha256"], is_entry=False)
+            there[_place(row)] = _There(row["id"], row["name"], row["sha256"], is_entry=False)
         reports.append(report)
     return reports, rows
+
+
+def _refused(error: Refused) -> Report:
+    return Report("refused", "", str(error.facts.get("column", "name")), error.message)
 
 
 def _folders(tx: Transaction, lines: Sequence[Line]) -> dict[str, Any]:
@@ -139,10 +149,10 @@ def _there(tx: Transaction, folder_ids: Sequence[str], lines: Sequence[Line]) ->
     wanted = _asked(names.fold(line.name) for line in lines)
     found = {}
     for table in (HISTORY, ENTRY):  # an entry, if there were both, is what counts
-        columns = (table.c.folder_id, table.c.month, table.c.name_folded, table.c.name, table.c.sha256)
+        columns = [table.c[one] for one in ("id", "folder_id", "month", "name_folded", "name", "sha256")]
         query = sa.select(*columns).where(table.c.folder_id.in_(folder_ids), table.c.name_folded.in_(wanted))
         for row in tx.execute(query):
-            found[row.folder_id, row.month, row.name_folded] = _There(row.name, row.sha256, table is ENTRY)
+            found[row.folder_id, row.month, row.name_folded] = _There(row.id, row.name, row.sha256, table is ENTRY)
     return found
 
 
@@ -215,17 +225,83 @@ def _insert(tx: Transaction, actor: Actor, folder_id: str, rows: list[dict[str, 
     """The rows of one folder, with the record of their import; the folder's listing has changed."""
     import_id = clock.new_id("imp")
     tx.execute(sa.insert(HISTORY), [row | {"import_id": import_id} for row in rows])
-    values = {"version": FOLDER.c.version + 1, "imports": FOLDER.c.imports + 1}
-    tx.execute(sa.update(FOLDER).where(FOLDER.c.id == folder_id).values(**values))
+    _count_change(tx, folder_id)
     size = sum(row["size"] for row in rows)
     listed = {"import": import_id, "files": len(rows), "bytes": size, "list_sha256": list_digest(rows)}
     evidence.record_all(tx, [Fact("history.imported", folder_id, None, {"actor": actor.id} | listed)])
 
 
+def _count_change(tx: Transaction, folder_id: str) -> None:
+    """Its sessions look again."""
+    values = {"version": FOLDER.c.version + 1, "imports": FOLDER.c.imports + 1}
+    tx.execute(sa.update(FOLDER).where(FOLDER.c.id == folder_id).values(**values))
+
+
 def list_digest(rows: Iterable[dict[str, Any]]) -> str:
-    """SHA-256 of a list of files as `sha256sum` writes it, one line each, `archive/YYYY/MM/name`, in order of path."""
+    """SHA-256 of the list of files, a line each."""
+    return hashlib.sha256("".join(f"{line}\n" for line in _list(rows)).encode()).hexdigest()
+
+
+def _list(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Files as `sha256sum` lists them, `archive/YYYY/MM/name`, in the order of their paths."""
     lines = sorted((place_of(row["month"], row["name"]), row["sha256"]) for row in rows)
-    return hashlib.sha256("".join(f"{sha256}  {place}\n" for place, sha256 in lines).encode()).hexdigest()
+    return [f"{sha256}  {place}" for place, sha256 in lines]
+
+
+# -- taken out again
+
+
+def withdraw(
+    db: Database, actor: Actor, lines: Sequence[Line], rules: Rules, reason: str, *, dry_run: bool = False
+) -> list[Report]:
+    """Take these files out of the archives, as of now; what came, or in a dry run would come, of each line.
+
+    For what was imported by mistake, into another client's folder say. Refused: no reason, or a long one.
+    """
+    actor.require(Permission.PARTIES_MANAGE)
+    if not 0 < len(reason := reason.strip()) <= MAX_REASON:
+        raise Refused(f"a withdrawal says why in 1 to {MAX_REASON} characters", code="reason")
+    if dry_run:
+        return db.read(lambda tx: _to_withdraw(tx, lines, rules)[0])
+    return db.write(lambda tx: _withdraw(tx, actor, lines, rules, reason))
+
+
+def _withdraw(tx: Transaction, actor: Actor, lines: Sequence[Line], rules: Rules, reason: str) -> list[Report]:
+    _hold(tx, lines)
+    reports, rows = _to_withdraw(tx, lines, rules)
+    for folder_id in sorted({row["folder_id"] for row in rows}):
+        gone = [row for row in rows if row["folder_id"] == folder_id]
+        tx.execute(sa.delete(HISTORY).where(HISTORY.c.id.in_([row["id"] for row in gone])))
+        _count_change(tx, folder_id)
+        facts = {"actor": actor.id, "reason": reason, "files": len(gone), "list": _list(gone)}
+        evidence.record_all(tx, [Fact("history.withdrawn", folder_id, None, facts)])
+    return reports
+
+
+def _to_withdraw(tx: Transaction, lines: Sequence[Line], rules: Rules) -> tuple[list[Report], list[dict[str, Any]]]:
+    now = database.now(tx)
+    folders = _folders(tx, lines)
+    there = _there(tx, [row.id for row in folders.values()], lines)
+    reports, rows = [], []
+    for line in lines:
+        try:
+            row = _row(line, folders, rules, now)
+        except Refused as error:
+            reports.append(_refused(error))
+            continue
+        place, known = place_of(row["month"], row["name"]), there.get(_place(row))
+        if known is None:
+            reports.append(Report("missing", place))
+        elif known.is_entry:
+            text = "the gateway published what is there: withdraw its document"
+            reports.append(Report("differs", place, "name", text))
+        elif (known.name, known.sha256) != (row["name"], row["sha256"]):
+            reports.append(Report("differs", place, "name", "other bytes are there under this name: they stay"))
+        else:
+            del there[_place(row)]
+            rows.append(row | {"id": known.id})
+            reports.append(Report("withdrawn", place))
+    return reports, rows
 
 
 # -- how it is found

@@ -201,6 +201,21 @@ def test_an_import_that_was_stopped_is_started_again(acme: Gateway, old: Path, m
     assert sorted(_outcomes(found).values()) == ["created", "refused", "refused", "same", "skipped"]
 
 
+def test_an_import_is_taken_back_by_its_directory(acme: Gateway, old: Path) -> None:
+    """With a reason, dry first; again, there is nothing left to take."""
+    _import(acme, old)
+    words = ("import", "withdraw-history", old, "--json", "--reason")
+    code, out, err = acme(*words, "wrong client", "--dry-run")
+    assert (code, sorted(_outcomes(json.loads(out)).values())) == (
+        1, ["refused", "refused", "skipped", "withdrawn", "withdrawn"]
+    ), err  # fmt: skip
+    assert acme(*words, "wrong client")[1] == out
+    assert "missing" in _outcomes(json.loads(acme(*words, "wrong client")[1])).values()
+    code, _, err = acme(*words, " ")
+    assert (code, "says why" in err) == (1, True)
+    assert _outcomes(_import(acme, old)[1])["acme/out/a.pdf"] == "created"
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_taken(
     acme: Gateway, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

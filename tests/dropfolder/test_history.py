@@ -281,3 +281,43 @@ def test_any_name_is_taken_or_refused(name: str) -> None:
         return
     assert history.place_of("2024-04", name).split("/") == ["archive", "2024", "04", name]
     assert len(fold(name)) <= 300
+
+
+def test_what_was_imported_by_mistake_is_withdrawn_by_the_same_lines(world: World, at: Time) -> None:
+    """Another client's files, say: gone for sessions that are open too; the record and the bytes stay."""
+    lines = [_line(world, b"one", "a.pdf"), _line(world, b"two", "b.pdf")]
+    _take(world, *lines)
+    visit = world.visit()
+    assert names(visit, "/archive/2024/04") == ["a.pdf", "b.pdf"]
+    other, unknown = _line(world, b"other", "b.pdf"), _line(world, b"one", "none.pdf")
+    wanted = [lines[0], lines[0], other, unknown, dataclasses.replace(lines[1], user_name="nobody")]
+    dry = history.withdraw(world.db, OPERATOR, wanted, RULES, "wrong folder", dry_run=True)
+    assert len(_rows(world)) == 2
+    assert history.withdraw(world.db, OPERATOR, wanted, RULES, "wrong folder") == dry
+    assert _outcomes(dry) == ["withdrawn", "missing", "differs", "missing", "refused"]
+    at.pass_(1.1)
+    assert names(visit, "/archive/2024/04") == ["b.pdf"]
+    with pytest.raises(NotFound):
+        visit.ask(visit.open, "/archive/2024/04/a.pdf")
+    (body,) = world.bodies("history.withdrawn")
+    assert body["facts"]["list"] == [f"{lines[0].sha256}  archive/2024/04/a.pdf"]
+    assert (body["facts"]["reason"], body["facts"]["files"]) == ("wrong folder", 1)
+    assert world.blobs.path(lines[0].sha256).exists()
+    assert _outcomes(_take(world, dataclasses.replace(other, name="a.pdf"))) == ["created"]
+
+
+def test_what_the_gateway_published_is_not_withdrawn_as_history(world: World, at: Time) -> None:
+    """It has an order of its own, which its manifest tells."""
+    world.publish(b"one")
+    entry = world.entry()
+    line = _line(world, b"one", entry.name, mtime=entry.mtime)
+    at.pass_(2)
+    (report,) = history.withdraw(world.db, OPERATOR, [line], RULES, "x")
+    assert (report.outcome, world.entry().withdrawn_at) == ("differs", None)
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
+def test_a_withdrawal_says_why(world: World, reason: str) -> None:
+    """Somebody will ask."""
+    with pytest.raises(Refused):
+        history.withdraw(world.db, OPERATOR, [], RULES, reason)

@@ -49,6 +49,7 @@ BODIES: dict[tuple[str, str], Any] = {
         "lines": [{"user_name": "nobody", "name": "a.pdf", "mtime": 1, "sha256": "0" * 64, "size": 1}]
     },
     ("POST", "/imports/history/bytes"): None,
+    ("POST", "/imports/history/withdraw"): {"reason": "wrong folder", "lines": []},
     ("POST", "/folder/again"): {"folder": "{folder_id}", "first": 1, "reason": "lost"},
     ("POST", "/folder/test-documents"): {"folder": "{folder_id}"},
     ("POST", "/tokens"): {"name": "x", "scope": "operator:viewer"},

@@ -55,8 +55,14 @@ class FilesWanted(BaseModel):
     lines: list[FileWanted] = Field(max_length=history.MAX_LINES)
 
 
+class FilesUnwanted(FilesWanted):
+    """Files as they were imported."""
+
+    reason: str = Field(description="Why they should not be there, 1 to 500 characters")
+
+
 class FileReport(BaseModel):
-    """What came of a line: created, same, differs (nothing was changed), or refused."""
+    """What came of a line: created, same, differs (nothing was changed), or refused; or withdrawn, missing."""
 
     outcome: str
     place: str = Field(description="Where it lies in the client's home")
@@ -101,6 +107,19 @@ async def import_history(call: Importing, body: FilesWanted) -> Response:
         return history.take(parts.db, parts.blobs, call.actor, lines, rules)
 
     reports = await parts.pool.run(run)
+    return response(Answer({"items": [dataclasses.asdict(report) for report in reports]}))
+
+
+@routes.post("/withdraw", response_model=FilesReported)
+async def withdraw_history(call: Importing, body: FilesUnwanted) -> Response:
+    """Take files out of the archives again that were imported by mistake; their bytes stay as evidence."""
+    db, rules = call.parts.db, history.Rules(call.parts.settings.issuer.zone, _limit(call))
+    lines = [history.Line(**line.model_dump()) for line in body.lines]
+
+    def run() -> Sequence[history.Report]:
+        return history.withdraw(db, call.actor, lines, rules, body.reason, dry_run=body.dry_run)
+
+    reports = await call.parts.pool.run(run)
     return response(Answer({"items": [dataclasses.asdict(report) for report in reports]}))
 
 
