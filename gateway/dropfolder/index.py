@@ -129,7 +129,8 @@ class Index:
             return Known(self._version, self._last_sequence, self._months, self._imports, list(self._pins))
 
     def _take(self, found: News) -> None:
-        self._archive.touched(found.touched if found.history is None else found.touched | found.history)
+        changed = set() if found.history is None else found.history | self._history  # what was withdrawn, too
+        self._archive.touched(found.touched | changed)
         with self._lock:
             if self._version < 0:
                 self._newest = found.last_mtime  # a first look does not read whatever was published last

@@ -306,6 +306,22 @@ def test_what_was_imported_by_mistake_is_withdrawn_by_the_same_lines(world: Worl
     assert _outcomes(_take(world, dataclasses.replace(other, name="a.pdf"))) == ["created"]
 
 
+def test_the_last_history_of_a_month_leaves_its_list(world: World, at: Time) -> None:
+    """A session that has listed the month sees what was published in it alone."""
+    world.publish(b"one")
+    at.pass_(2)
+    entry = world.entry()
+    line = _line(world, b"two", "old.pdf", mtime=entry.mtime)
+    _take(world, line)
+    at.pass_(1.1)
+    visit = world.visit()
+    place = f"/archive/{entry.month.replace('-', '/')}"
+    assert names(visit, place) == ["old.pdf", entry.name]
+    assert _outcomes(history.withdraw(world.db, OPERATOR, [line], RULES, "x")) == ["withdrawn"]
+    at.pass_(1.1)
+    assert names(visit, place) == [entry.name]
+
+
 def test_what_the_gateway_published_is_not_withdrawn_as_history(world: World, at: Time) -> None:
     """It has an order of its own, which its manifest tells."""
     world.publish(b"one")
