@@ -15,7 +15,7 @@ from gateway.access import Actor, Role
 from gateway.domain.folders import Folder
 from gateway.domain.names import fold
 from gateway.domain.tables import metadata
-from gateway.dropfolder import history
+from gateway.dropfolder import archive, history
 from gateway.dropfolder.events import after
 from gateway.dropfolder.history import Line, Report, Rules
 from gateway.dropfolder.nodes import Reading
@@ -210,6 +210,25 @@ def test_entries_and_history_of_one_month_are_listed_together(world: World, at: 
     assert [node.name for node in held.take(10)] == ["old.pdf", entry.name]
     assert names(visit, place) == ["older.pdf", "old.pdf", entry.name]
     assert get(visit, f"{place}/older.pdf") == b"three"
+
+
+def test_a_month_too_large_for_memory_is_listed_page_by_page(
+    world: World, at: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file once, whatever its name sorts like, with what was published after the history."""
+    monkeypatch.setattr(archive, "SPACIOUS", 2)
+    world.publish(b"one", b"two", b"three")
+    at.pass_(2)
+    entries = [entry.name for entry in world.entries()]
+    month = world.entries()[0].mtime
+    old = ["Zed.pdf", "alpha.pdf", "Été.pdf", "été-2.pdf", "_.pdf", "10.pdf", "9.pdf"]
+    _take(world, *(_line(world, name.encode(), name, mtime=month) for name in old))
+    visit = world.visit()
+    listing = visit.ask(visit.listing, f"/archive/{world.entries()[0].month.replace('-', '/')}")
+    shown: list[str] = []
+    while nodes := listing.take(2):
+        shown += [node.name for node in nodes]
+    assert (sorted(shown[:7]), shown[7:]) == (sorted(old), entries)
 
 
 def test_bytes_that_the_disk_damaged_are_not_given_out(world: World) -> None:
