@@ -229,6 +229,7 @@ class _Daemon:
         accounts = Accounts(uploads, settings.intake, core.intake.require_space, self._wake_accounts)
         zone = settings.issuer.zone
         self._folders = DropFolders(db, blobs, settings.folder, core.intake.require_space, accounts, zone)
+        db.listen(self._folders.hinted)
         self._mail = _mail_worker(core)
         poll = settings.delivery.poll_seconds
         self._sealer = Sealer(settings.seal, db, blobs, core.sealers, work, core.wakes.all)

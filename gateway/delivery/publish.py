@@ -159,6 +159,7 @@ def _publish_folder(
         )
     tx.execute(sa.insert(Entry), entries)
     tx.execute(sa.insert(FolderEvent), events)
+    database.hint(tx, folder_id)
     tx.execute(
         sa.update(Delivery)
         .where(col(Delivery.id).in_([d.id for d, _, _ in items]))

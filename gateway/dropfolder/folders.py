@@ -66,6 +66,13 @@ class DropFolders:
         self._memory = Memory(settings.index_megabytes * 1_000_000)
         self._lock = threading.Lock()
 
+    def hinted(self, folder_id: str) -> None:
+        """Something was published there: the next question looks at once."""
+        with self._lock:
+            index = self._indexes.get(folder_id)
+        if index is not None:
+            index.expire()
+
     def record_now(self) -> None:
         """Record what would be recorded in a moment. Unavailable: it goes on waiting."""
         with self._lock:

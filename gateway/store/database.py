@@ -32,6 +32,7 @@ from .. import clock
 from ..errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
+    from .hints import Hints
     from .pulse import Pulse
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,12 @@ def now(tx: Transaction) -> dt.datetime:
     return instant.astimezone(dt.UTC)
 
 
+def hint(tx: Transaction, text: str) -> None:
+    """Tell it to whoever listens, in every gateway, at the commit. A hint may be lost."""
+    if tx.get_bind().dialect.name != "sqlite":
+        tx.execute(sa.text("SELECT pg_notify('gateway_folder', :text)"), {"text": text})
+
+
 class Database:
     """An open database. `open` it, `close` it; between them any thread may `read` and `write`."""
 
@@ -74,6 +81,7 @@ class Database:
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writer = _Writer(engine, on_failure or (lambda: None)) if self.is_sqlite else None
         self._pulse = None if self.is_sqlite else _pulse_of(engine)
+        self._hints: Hints | None = None
 
     @classmethod
     def open(cls, url: str, on_failure: Callable[[], None] | None = None) -> "Database":
@@ -106,11 +114,18 @@ class Database:
                 raise
         raise Unavailable("the database kept refusing a transaction; try again")
 
+    def listen(self, heard: Callable[[str], None]) -> None:
+        """`heard` is told from now on, in a thread, what is given to `hint`; never on SQLite, where nobody else is."""
+        if not self.is_sqlite:
+            self._hints = _hints_of(self.engine, heard)
+
     def close(self) -> None:
         """Finish the writes that wait, then let go of every connection."""
         self.is_closed = True
         if self._writer is not None:
             self._writer.close()
+        if self._hints is not None:
+            self._hints.close()
         if self._pulse is not None:
             self._pulse.close()
         self.engine.dispose()
@@ -128,6 +143,13 @@ def _pulse_of(engine: sa.Engine) -> "Pulse":
     pulse = Pulse({**parameters, **_AWAY_AFTER})
     event.listen(engine, "do_connect", pulse.connect)
     return pulse
+
+
+def _hints_of(engine: sa.Engine, heard: Callable[[str], None]) -> "Hints":
+    from .hints import Hints
+
+    _, parameters = engine.dialect.create_connect_args(engine.url)
+    return Hints({**parameters, **_AWAY_AFTER}, heard)
 
 
 def make_engine(url: str) -> sa.Engine:

@@ -15,7 +15,7 @@ from gateway.config import FolderSettings
 from gateway.delivery.publish import publish
 from gateway.domain.deliveries import Delivery
 from gateway.domain.documents import Document
-from gateway.domain.folders import Entry, Folder, FolderSession, ReceiptMode, SshKey
+from gateway.domain.folders import Entry, Folder, FolderEvent, FolderSession, ReceiptMode, SshKey
 from gateway.domain.ledger import Record
 from gateway.domain.parties import Client, Contract, ContractType
 from gateway.domain.states import Channel, DeliveryState, DocumentState, Kind, Nature
@@ -97,6 +97,29 @@ class World:
         ids = self.plan(*contents, at=at)
         self.db.write(lambda tx: publish(tx, ids, frozenset(), PARIS))
         return ids
+
+    def fill(self, count: int, **values: Any) -> list[str]:
+        """So many entries more, in one go, like the newest one but for `values`; their names."""
+        first = self.entries()[-1]
+        listed = {**first.model_dump(), **values}
+        made = []
+        for number in range(first.sequence + 1, first.sequence + 1 + count):
+            name = f"20260131_{self.contract.number}_M{number:07d}_ORIG.pdf"
+            one = {"id": clock.new_id("ent"), "name": name, "name_folded": name.lower(), "sequence": number}
+            made.append({**listed, **one})
+        now = clock.now()
+        event = {"folder_id": self.folder.id, "event": "published", "at": now}
+        events = [event | {"sequence": one["sequence"], "entry_id": one["id"]} for one in made]
+
+        def step(tx: Any) -> None:
+            tx.execute(sa.insert(Entry), made)
+            tx.execute(sa.insert(FolderEvent), events)
+            counted = {"last_sequence": first.sequence + count, "version": Folder.version + 1}
+            tx.execute(sa.update(Folder).where(Folder.id == self.folder.id).values(**counted))  # type: ignore[arg-type]
+
+        if made:
+            self.db.write(step)
+        return [one["name"] for one in made]
 
     def visit(self, *, begun: bool = True) -> Visit:
         """A new session."""
