@@ -17,6 +17,7 @@ import datetime as dt
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
+from operator import attrgetter
 
 import structlog
 
@@ -38,6 +39,7 @@ log = structlog.get_logger(__name__)
 FRESH_SECONDS = 1.0
 STALE_SECONDS = 60.0
 MOST_DOUBTFUL = 10_000
+_ID, _NAME, _MTIME = (attrgetter(name) for name in ("id", "name", "mtime"))
 
 
 class Index:
@@ -163,10 +165,10 @@ class Index:
         """The same as to `_put` each into nothing, for as many as there may be."""
         others = [item for item in items if item.elsewhere is not None or not item.listed]
         plain = [item for item in items if item.elsewhere is None and item.listed] if others else items
-        self._items = {item.id: item for item in plain}
+        self._items = dict(zip(map(_ID, plain), plain, strict=True))
         if plain:
-            self._places[paths.INBOX] = {item.name: item for item in plain}
-            newest = max(item.mtime for item in plain)
+            self._places[paths.INBOX] = dict(zip(map(_NAME, plain), plain, strict=True))
+            newest = max(map(_MTIME, plain))
             self._newest = max(self._newest, newest)
         for item in others:
             self._put(item)

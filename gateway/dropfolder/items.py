@@ -98,6 +98,14 @@ def items_where(tx: Transaction, folder_id: str, *conditions: Any) -> list[Item]
     return list(map(Item._make, tx.execute(query)))
 
 
+def listed_in(tx: Transaction, folder_id: str) -> list[Item]:
+    """The same of what is listed and not received, which may be much: as the driver gives it, nothing to convert."""
+    columns = (*_COLUMNS[:-4], sa.true(), sa.false(), _COLUMNS[-2], sa.null())
+    listed = sa.select(*columns).where(ENTRY.c.folder_id == folder_id, ENTRY.c.listed, ENTRY.c.received_at.is_(None))
+    cursor = tx.connection().execute(listed.order_by(ENTRY.c.sequence)).cursor
+    return list(map(Item._make, cursor.fetchall()))
+
+
 def history_in(tx: Transaction, folder_id: str, month: str, name: str) -> list[Item]:
     """What a month of the archive has of the server before, under that name; see history.in_month."""
     return [

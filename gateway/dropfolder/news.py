@@ -17,7 +17,7 @@ from ..domain.path_map import PathMap
 from ..store import database
 from ..store.database import Transaction
 from . import history
-from .items import DIRECTORY, ENTRY, EVENT, FOLDER, Item, items_where
+from .items import DIRECTORY, ENTRY, EVENT, FOLDER, Item, items_where, listed_in
 
 _AT_A_TIME = 500  # ids in one query
 _RULES = [
@@ -65,7 +65,8 @@ def read(tx: Transaction, folder_id: str, known: Known, usual_linger: dt.timedel
     directories = months = None
     touched: dict[str, bool] = {}
     if known.version < 0:
-        items = [*_pinned(tx, folder_id, known.pinned), *items_where(tx, folder_id, _is_at_hand(now - linger))]
+        others = items_where(tx, folder_id, _lingers(now - linger))
+        items = [*_pinned(tx, folder_id, known.pinned), *others, *listed_in(tx, folder_id)]
     elif (folder.version, folder.last_sequence) != (known.version, known.last_sequence):
         items, touched = _newer(tx, folder_id, known), _touched(tx, folder_id, known)
     if folder.version != known.version:
@@ -89,11 +90,11 @@ def read(tx: Transaction, folder_id: str, known: Known, usual_linger: dt.timedel
     )
 
 
-def _is_at_hand(received_after: dt.datetime) -> Any:
-    lingers = sa.and_(
-        ENTRY.c.received_at > received_after, ENTRY.c.removed_at.is_(None), ENTRY.c.withdrawn_at.is_(None)
-    )
-    return sa.or_(ENTRY.c.listed, lingers)
+def _lingers(received_after: dt.datetime) -> Any:
+    """Received, and still to be found or, where it is listed all the same, to be listed."""
+    is_there = sa.and_(ENTRY.c.removed_at.is_(None), ENTRY.c.withdrawn_at.is_(None))
+    lingers = sa.and_(~ENTRY.c.listed, ENTRY.c.received_at > received_after, is_there)
+    return sa.or_(sa.and_(ENTRY.c.listed, ENTRY.c.received_at.is_not(None)), lingers)
 
 
 def _pinned(tx: Transaction, folder_id: str, pinned: Collection[str]) -> Iterator[Item]:

@@ -31,7 +31,7 @@ Place = int | str | None  # in a listing; None: its beginning
 class Encoder(NamedTuple):
     """How a protocol sends nodes."""
 
-    encode: Callable[[Iterator[Node]], tuple[int, bytes]]  # the first nodes, as many as a packet takes; how many
+    encode: Callable[[Iterator[Node]], tuple[int, bytes]]  # the first nodes, as many as a page takes; how many
     edition: int  # what was encoded under another one is encoded anew
 
 
@@ -39,6 +39,7 @@ class Page(NamedTuple):
     """Some entries as a protocol sends them."""
 
     content: bytes
+    length: int  # how many
     end: Place  # where the next one begins
     sequence: int  # the highest
 
@@ -52,7 +53,7 @@ class Entries(Protocol):
         """Those from a place on, none at the end; and the place behind them."""
 
     def page(self, start: Place, encoder: Encoder) -> Page | None:
-        """As many as a packet takes; None at the end."""
+        """As many as a page takes; None at the end."""
 
 
 class Listing:
@@ -82,18 +83,23 @@ class Listing:
             self._saw(max(node.sequence for node in entries))
         return nodes + entries
 
-    def page(self, encoder: Encoder) -> bytes:
-        """The next nodes as a protocol sends them, empty at the end. Unavailable as above."""
+    def pages(self, encoder: Encoder, most: int) -> tuple[int, bytes]:
+        """The next nodes as a protocol sends them, up to `most` pages; none at the end. Unavailable as above."""
         if self._nodes:
             count, content = encoder.encode(iter(self._nodes))
             self._nodes = self._nodes[count:]
-            return content
-        page = self._entries.page(self._position, encoder) if self._entries is not None else None
-        if page is None:
-            return b""
-        self._position = page.end
-        self._saw(page.sequence)
-        return page.content
+            return count, content
+        contents: list[bytes] = []
+        count = 0
+        while self._entries is not None and len(contents) < most:
+            page = self._entries.page(self._position, encoder)
+            if page is None:
+                break
+            self._position = page.end
+            self._saw(page.sequence)
+            contents.append(page.content)
+            count += page.length
+        return count, b"".join(contents)
 
 
 class File:

@@ -24,8 +24,8 @@ OLD_NODE = (HISTORY.c.name, _FILE, HISTORY.c.size, HISTORY.c.mtime, sa.literal(0
 
 def node_of(item: Item) -> Node:
     """An entry under the name that it has outside the archive."""
-    name = item.name if item.elsewhere is None else paths.split(item.elsewhere)[1]
-    return Node(name, False, item.size, item.mtime, item.sequence)
+    _, name, elsewhere, _, size, mtime, sequence, _, _, _, _, _ = item
+    return Node(name if elsewhere is None else paths.split(elsewhere)[1], False, size, mtime, sequence)
 
 
 class Snapshot:
@@ -47,7 +47,8 @@ class Snapshot:
         return list(self._nodes(first, first + count)), first + count
 
     def _nodes(self, start: int, end: int) -> Iterator[Node]:
-        return (row if isinstance(row, Node) else node_of(row) for row in self.rows[start:end])
+        rows = self.rows[start:end]
+        return map(node_of, rows) if rows and isinstance(rows[0], Item) else iter(rows)  # type: ignore[arg-type]
 
     def page(self, start: Place, encoder: Encoder) -> Page | None:
         """The page that begins there; None at the end."""
@@ -59,7 +60,7 @@ class Snapshot:
         page = self._pages.get(first)
         if page is None:
             count, content = encoder.encode(self._nodes(first, first + AT_A_TIME))
-            page = Page(content, first + count, max(row.sequence for row in self.rows[first : first + count]))
+            page = Page(content, count, first + count, max(row.sequence for row in self.rows[first : first + count]))
             self._pages[first] = page
             self.bytes += len(content)
             self._grown()
@@ -109,4 +110,4 @@ class Stream:
         if not nodes:
             return None
         count, content = encoder.encode(iter(nodes))
-        return Page(content, self._place_of(nodes[count - 1]), nodes[count - 1].sequence)
+        return Page(content, count, self._place_of(nodes[count - 1]), nodes[count - 1].sequence)

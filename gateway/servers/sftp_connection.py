@@ -35,6 +35,7 @@ PASSWORDS_TRIED = 5
 NO_PERMIT = "this port is for old programs with a permit, from the addresses agreed: use the other port, or ask for one"
 LEAST_DELAY = 1.0  # seconds until a wrong password is answered
 KEYS_TRIED = 20  # agents offer what they hold; sshd's six burn out before the right one
+_PAGES_OF_OPENSSH = 3  # of a listing in an answer: sshfs, which calls OpenSSH, takes 128 KB, its own sftp 256 KB
 _GUESSES = {"unknown_user", "user_name_format", "unknown_key", "address", "signature", "too_many_keys"}
 _RETIRED = {"key_expired", "key_revoked", "folder_disabled", "client_disabled"}
 
@@ -277,7 +278,8 @@ class SftpConnection(asyncssh.SSHServer):
             log.warning("connection.refused", address=self._address, user=self.user_name, limit="sessions_per_client")
             message = "too many sessions of this client: close those that are left open"
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, message)
-        engine = Engine(self._visit, self._handles)
+        pages = _PAGES_OF_OPENSSH if self._visit.session.banner.startswith("OpenSSH") else 1
+        engine = Engine(self._visit, self._handles, pages=pages)
         channel = SftpChannel(engine, self)
         self._channels.add(channel)
         return channel

@@ -66,8 +66,12 @@ Answer = bytes | Call
 class Engine:
     """The handles of one channel, and what each request does."""
 
-    def __init__(self, visit: Visit, limit: Handles) -> None:
-        """VERSION is answered only once the visit has begun. `limit`: the session's, shared by its channels."""
+    def __init__(self, visit: Visit, limit: Handles, *, pages: int = 1) -> None:
+        """VERSION is answered only once the visit has begun. `limit`: the session's, shared by its channels.
+
+        `pages` of a listing go into one answer: more than one only to clients that are known to take it.
+        """
+        self._pages = pages
         self._visit = visit
         self._limit = limit
         self._handles: dict[bytes, Handle] = {}
@@ -223,13 +227,10 @@ class Engine:
         handle = self._handle(fields)
         if not isinstance(handle, Listing):
             raise Refused("this is a file", code="handle")
+        encoder = wire.names_on(clock.now())
         if handle.is_at_hand:
-            return _names(request_id, handle.page(wire.names_on(clock.now())))
-        return Call(
-            request_id,
-            lambda: handle.page(wire.names_on(clock.now())),
-            lambda page: _names(request_id, page),
-        )
+            return _names(request_id, *handle.pages(encoder, self._pages))
+        return Call(request_id, lambda: handle.pages(encoder, 1), lambda page: _names(request_id, *page))
 
     def _close(self, request_id: bytes, fields: Fields) -> Answer:
         key = fields.string()
@@ -319,11 +320,11 @@ class Engine:
         return self._ask(request_id, path, self._visit.space, lambda space: _space(request_id, *space))
 
 
-def _names(request_id: bytes, page: bytes) -> bytes:
-    """A page of names; an empty one is the end."""
-    if not page:
+def _names(request_id: bytes, count: int, names: bytes) -> bytes:
+    """Some names; none are the end."""
+    if not count:
         return wire.status(request_id, Status.EOF, "end of list")
-    return wire.packet(Type.NAME, request_id, page)
+    return wire.packet(Type.NAME, request_id, count.to_bytes(4, "big"), names)
 
 
 def _wanted_size(fields: Fields) -> int | None:

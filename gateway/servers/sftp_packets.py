@@ -24,6 +24,7 @@ FILE_MODE = stat.S_IFREG | 0o440
 DIRECTORY_MODE = stat.S_IFDIR | 0o750
 _ATTRS = struct.Struct(">IQIIIII")
 _ATTRS_FLAGS = 0x1 | 0x2 | 0x4 | 0x8  # size, uid and gid, permissions, times
+_LAST_MTIME = 0xFFFF_FFFF
 _NAMES_HEAD = 13  # bytes of NAME before its names: length, type, id, count
 _DAY = 86_400
 _U32 = struct.Struct(">I")
@@ -184,13 +185,14 @@ def status(request_id: bytes, code: Status, message: str = "") -> bytes:
 
 def attrs(node: Node) -> bytes:
     """Size, owner (0), permissions with the file's type, times. A folder has size 0."""
-    mode = DIRECTORY_MODE if node.is_directory else FILE_MODE
-    mtime = min(node.mtime, 0xFFFFFFFF)
-    return _ATTRS.pack(_ATTRS_FLAGS, node.size, 0, 0, mode, mtime, mtime)
+    _, is_directory, size, mtime, _ = node
+    if mtime > _LAST_MTIME:
+        mtime = _LAST_MTIME
+    return _ATTRS.pack(_ATTRS_FLAGS, size, 0, 0, DIRECTORY_MODE if is_directory else FILE_MODE, mtime, mtime)
 
 
 def names_on(now: dt.datetime) -> Encoder:
-    """Bodies of NAME: count, then file name, long name and attrs of each, as many as MAX_NAMES bytes hold.
+    """Pages of NAME: file name, long name and attrs of each, as many as MAX_NAMES bytes hold with all before them.
 
     They say the same for a whole day: a long name passes from time to year with the day.
     """
@@ -199,21 +201,17 @@ def names_on(now: dt.datetime) -> Encoder:
 
 
 def _names(nodes: Iterator[Node], now: int) -> tuple[int, bytes]:
-    names: list[bytes] = [b""]
+    names: list[bytes] = []
     room = MAX_NAMES - _NAMES_HEAD
+    u32 = _U32.pack
     for node in nodes:
-        name = _name(node, now)
-        room -= len(name)
-        if room < 0 and len(names) > 1:
+        name, line = node.name.encode(), long_name(node, now).encode()
+        one = b"".join((u32(len(name)), name, u32(len(line)), line, attrs(node)))
+        room -= len(one)
+        if room < 0 and names:
             break
-        names.append(name)
-    names[0] = _U32.pack(len(names) - 1)
-    return len(names) - 1, b"".join(names)
-
-
-def _name(node: Node, now: int) -> bytes:
-    name, line = node.name.encode(), long_name(node, now).encode()
-    return b"".join((_U32.pack(len(name)), name, _U32.pack(len(line)), line, attrs(node)))
+        names.append(one)
+    return len(names), b"".join(names)
 
 
 def path_name(path: str) -> bytes:

@@ -75,9 +75,9 @@ def published(world: World, at: Time, count: int, **values: object) -> list[str]
 def pages(listing: Listing) -> bytes:
     """A whole listing as SFTP sends it."""
     encoder, whole = wire.names_on(Time().now()), b""
-    while page := listing.page(encoder):
-        assert len(page) + 9 <= wire.MAX_NAMES
-        whole += page
+    while (page := listing.pages(encoder, 1))[0]:
+        assert len(page[1]) + 13 <= wire.MAX_NAMES
+        whole += page[1]
     return whole
 
 
