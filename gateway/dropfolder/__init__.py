@@ -7,6 +7,9 @@ Nothing here knows a protocol; nothing here waits for a network.
 
 paths.py     the one normaliser: bytes of the client in, a path inside its home out, or Refused
 index.py     what a folder holds now, in memory, as fresh as one second; which entries may be listed yet
+news.py      what a look at the database brings it; items.py: entries as it holds them
+archive.py   the archive's months, while there is room; snapshots.py: what is listed, and its pages, made once
+memory.py    the bound on all of it together
 folders.py   DropFolders: every folder, behind one object
 visit.py     Visit: one session's view of its folder, every call that a protocol makes for a client
 mapped.py    the same under the paths of the server before

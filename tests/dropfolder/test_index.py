@@ -289,3 +289,44 @@ def test_another_gateway_sees_what_a_client_did(database: Database, blobs: Local
     at.pass_(2)
     assert names(there) == ["done"]
     assert names(there, "/inbox/done") == ["x.pdf"]
+
+
+def test_an_entry_is_listed_as_soon_as_its_second_is_over(world: World, at: Time) -> None:
+    """Whoever looked in the middle of it need not wait for the next look in turn: two seconds would be too late."""
+    at.pass_(0.1)
+    world.publish(b"one")
+    at.pass_(0.6)
+    visit = world.visit()
+    assert names(visit) == []
+    assert visit.is_at_hand("/inbox")
+    at.pass_(0.03)
+    assert visit.is_at_hand("/inbox")
+    at.pass_(0.03)
+    assert not visit.is_at_hand("/inbox")
+    assert len(names(visit)) == 1
+    assert visit.is_at_hand("/inbox")
+
+
+@pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True)
+def test_a_publishing_gateway_has_the_others_look_at_once(database_url: str, blobs: LocalBlobs) -> None:
+    """Its notification comes with the commit."""
+    db = Database.open(database_url)
+    try:
+        world = World(db, blobs)
+        heard = threading.Event()
+
+        def hear(folder_id: str) -> None:
+            world.folders.hinted(folder_id)
+            heard.set()
+
+        db.listen(hear)
+        assert db._hints is not None
+        assert db._hints.is_listening.wait(10)
+        visit = world.visit()
+        names(visit)
+        looked = visit._index._checked
+        world.publish(b"one")
+        assert heard.wait(10)
+        assert visit._index._checked < looked, "it goes by its last look"
+    finally:
+        db.close()

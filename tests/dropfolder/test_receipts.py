@@ -120,8 +120,12 @@ def test_a_receipt_is_what_the_mode_says_and_every_story_ends_green(
         assert entry.listed == (not is_received and entry.removed_at is None), story
 
 
-def test_a_mirror_with_removal_leaves_the_inbox_empty(world: World, at: Time) -> None:
-    """lftp's mirror --Remove-source-files: list, get all, remove all."""
+@pytest.mark.parametrize("mode", list(ReceiptMode))
+def test_a_mirror_with_removal_leaves_the_inbox_empty(
+    database: Database, blobs: LocalBlobs, at: Time, mode: ReceiptMode
+) -> None:
+    """lftp's mirror --Remove-source-files: list, get all, remove all; whether it is a receipt or not."""
+    world = World(database, blobs, mode=mode)
     deliveries = world.publish(b"one", b"two", b"three")
     at.pass_(2)
     visit = world.visit()
@@ -131,7 +135,33 @@ def test_a_mirror_with_removal_leaves_the_inbox_empty(world: World, at: Time) ->
     for name in listed:
         visit.remove(f"/inbox/{name}")
     assert names(visit) == []
-    assert {world.delivery(d).state for d in deliveries} == {DeliveryState.RECEIVED}
+    ended = DeliveryState.RECEIVED if mode in (D, F) else DeliveryState.PUBLISHED
+    assert {world.delivery(d).state for d in deliveries} == {ended}
+
+
+@pytest.mark.parametrize("mode", list(ReceiptMode))
+def test_a_client_that_renames_and_crashes_finds_its_file_again(
+    database: Database, blobs: LocalBlobs, at: Time, mode: ReceiptMode
+) -> None:
+    """Before a byte, or in the middle of them: no receipt, and after a day the name is back for the next run."""
+    world = World(database, blobs, mode=mode)
+    (before, amid) = world.publish(b"before", b"in the middle")
+    at.pass_(2)
+    visit = world.visit()
+    first, second = names(visit)
+    visit.rename(f"/inbox/{first}", "/inbox/first.work")
+    visit.rename(f"/inbox/{second}", "/inbox/second.work")
+    reading = visit.ask(visit.open, "/inbox/second.work")
+    reading.read(0, 6)
+    visit.abandon([reading])
+    visit.end()
+    at.pass_(24 * 3600 + 1)
+    world.folders.record_reads()
+    assert world.folders.return_renamed(at.now()) == 2
+    again = world.visit()
+    assert names(again) == [first, second]
+    assert {world.delivery(one).state for one in (before, amid)} == {DeliveryState.PUBLISHED}
+    assert [get(again, f"/inbox/{name}") for name in (first, second)] == [b"before", b"in the middle"]
 
 
 def test_a_second_delete_finds_nothing(world: World, at: Time) -> None:
