@@ -386,6 +386,16 @@ class FtpsSession(FolderCommands):
 
     # -- pyftpdlib's own log
 
+    def __repr__(self) -> str:
+        """Short: pyftpdlib makes one at each step, for a log that is not written."""
+        return f"<session of {self.remote_ip}>"
+
+    def log_cmd(self, cmd: str, arg: str, respcode: int, respstr: str) -> None:
+        """Ours says what matters."""
+
+    def log_transfer(self, *_: Any, **_facts: Any) -> None:
+        """The ledger has it."""
+
     def log(self, msg: str, logfun: Any = None) -> None:
         """Ours says what matters."""
 

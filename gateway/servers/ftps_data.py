@@ -27,13 +27,14 @@ from ..dropfolder.nodes import File
 from ..dropfolder.uploads import Upload
 from ..dropfolder.visit import Visit
 from ..errors import GatewayError
-from .ftps_tls import is_resumed
+from .ftps_tls import is_resumed, take_whole_writes
 
 if TYPE_CHECKING:
     from .ftps_control import FtpsSession
 
 log = structlog.get_logger(__name__)
 HANDSHAKE_SECONDS = 20
+PIECES_AT_ONCE = 16  # of 64 KB
 NO_ROOM = {"disk_full": 452, "disk": 452, "quota": 552, "too_large": 552, "too_many_files": 552}  # RFC 959 4.2
 _CUT = "426 The data connection was cut; the upload is discarded."
 _BROKEN = "426 The data connection's TLS was broken."
@@ -112,9 +113,15 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
 
     def __init__(self, sock: socket.socket, cmd_channel: "FtpsSession") -> None:
         self._is_ending = False
+        self._piece = b""  # on its way: OpenSSL wants the same bytes again until it has taken them all
         super().__init__(sock, cmd_channel)
-        if not self._closed:
+        if not self._closed and isinstance(self.socket, SSL.Connection):
+            take_whole_writes(self.socket)
             self.call_later(HANDSHAKE_SECONDS, self._end_without_handshake)
+
+    def __repr__(self) -> str:
+        """Short: pyftpdlib makes one at each step, for a log that is not written."""
+        return "<data connection>"
 
     def _end_without_handshake(self) -> None:
         if not self._ssl_established:
@@ -139,12 +146,56 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
             self._finish(has_arrived=False)
             self.cmd_channel.refuse_data(is_awaited=is_awaited)
             return
-        self.modify_ioloop_events(self._wanted_io_events)
+        if self._is_sending:
+            self.initiate_send()
+        else:
+            self.modify_ioloop_events(self._wanted_io_events)
+
+    @property
+    def _is_sending(self) -> bool:
+        return self._initialized and not self.receive and not self._is_ending
+
+    def push_with_producer(self, producer: Any) -> None:
+        """Begin to send, without waiting to be told that the socket has room."""
+        self._initialized = True
+        self.producer_fifo.append(producer)
+        self.initiate_send()
+
+    def close_when_done(self) -> None:
+        """Nothing comes behind what is being sent."""
+        super().close_when_done()
+        self.initiate_send()
 
     def initiate_send(self) -> None:
-        """Nothing before the handshake is over: sending would go on with it behind the loop's back."""
-        if not self._ssl_accepting:
-            super().initiate_send()
+        """Send until the socket is full, or the control connection should be looked at again.
+
+        Nothing before the handshake is over: sending would go on with it behind the loop's back.
+        """
+        if self._ssl_accepting or self._closed:
+            return
+        self._ssl_want_read = self._ssl_want_write = False
+        for _ in range(PIECES_AT_ONCE):
+            self._piece = self._piece or self._next_piece()
+            if not self._piece:
+                return
+            if not self.send(self._piece):
+                self._want(self.ioloop.READ if self._ssl_want_read else self.ioloop.WRITE)
+                return
+            self._piece = b""
+        self._want(self.ioloop.WRITE)
+
+    def _next_piece(self) -> bytes:
+        """Empty when there is none yet, or when that was all of it."""
+        while self.producer_fifo:
+            producer = self.producer_fifo[0]
+            if producer is None:
+                self.producer_fifo.clear()
+                self.handle_close()
+                break
+            if piece := producer.more():
+                return bytes(piece)
+            del self.producer_fifo[0]
+        return b""
 
     def readable(self) -> bool:
         return self._is_ending or bool(super().readable())
@@ -155,12 +206,16 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
     def handle_read_event(self) -> None:
         if self._is_ending:
             self._look_for_their_end()
+        elif self._is_sending and not self._ssl_accepting:
+            self.initiate_send()
         else:
             super().handle_read_event()
 
     def handle_write_event(self) -> None:
         if self._is_ending:
             self._say_our_end()
+        elif self._is_sending and not self._ssl_accepting:
+            self.initiate_send()
         else:
             super().handle_write_event()
 
@@ -263,6 +318,9 @@ class NoPassivePort(Exception):
 
 class PassiveListener(PassiveDTP):  # type: ignore[misc]
     """Where a data connection is awaited: on a configured port, or nowhere (pyftpdlib would take any that is free)."""
+
+    def __repr__(self) -> str:
+        return "<passive listener>"
 
     def bind(self, addr: tuple[str, int]) -> None:
         """NoPassivePort when pyftpdlib gives up on the configured ones."""

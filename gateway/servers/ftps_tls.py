@@ -7,6 +7,7 @@ ticket of somebody else's session is not accepted. Renegotiation and compression
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 from cryptography import x509
@@ -73,3 +74,9 @@ class Identity:
 def is_resumed(connection: SSL.Connection) -> bool:
     """Whether the connection resumed a session of its context; pyOpenSSL has the function without a name for it."""
     return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]
+
+
+def take_whole_writes(connection: SSL.Connection) -> None:
+    """Let one write take many records; pyOpenSSL has contexts take one each time, and the mode without a name."""
+    lib: Any = SSL._lib  # type: ignore[attr-defined]
+    lib.SSL_clear_mode(connection._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
