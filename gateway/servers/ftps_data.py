@@ -280,7 +280,10 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
             is_end = error.args[0] == -1  # a FIN without close_notify
         except SSL.Error as error:
             is_end = "unexpected eof" in str(error)  # the same, as OpenSSL 3 says it
-        self._finish(has_arrived=is_end and _unacknowledged(self.socket) <= _OUR_END)
+        is_taken = _unacknowledged(self.socket) <= _OUR_END
+        if not is_taken:  # a reset alone says less: a client that closes before it reads our close_notify causes one
+            self._resp = ("426 The data connection was cut.", log.warning)
+        self._finish(has_arrived=is_end and is_taken)
 
     def _finish(self, *, has_arrived: bool) -> None:
         """Record, answer, close. The answer comes last: a client that has it knows that its read was recorded."""
