@@ -206,7 +206,9 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
     def handle_read_event(self) -> None:
         if self._is_ending:
             self._look_for_their_end()
-        elif self._is_sending and not self._ssl_accepting:
+        elif self._ssl_accepting:
+            self._shake_hands()
+        elif self._is_sending:
             self.initiate_send()
         else:
             super().handle_read_event()
@@ -214,10 +216,17 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
     def handle_write_event(self) -> None:
         if self._is_ending:
             self._say_our_end()
-        elif self._is_sending and not self._ssl_accepting:
+        elif self._ssl_accepting:
+            self._shake_hands()
+        elif self._is_sending:
             self.initiate_send()
         else:
             super().handle_write_event()
+
+    def _shake_hands(self) -> None:
+        self._do_ssl_handshake()
+        if self._ssl_accepting:
+            self.modify_ioloop_events(self._wanted_io_events)
 
     def close(self) -> None:
         """Everything that ends a transfer comes here; a file that was sent whole waits for the client's end."""
