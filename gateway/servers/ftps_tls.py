@@ -28,6 +28,7 @@ _CIPHERS = b":".join(
         b"ECDHE-RSA-CHACHA20-POLY1305",
     )
 )
+_SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"  # of TLS 1.3; cheapest first
 _CURVES = b"X25519:P-256:P-384"
 
 
@@ -57,8 +58,9 @@ class Identity:
         """A new one, which knows no session yet."""
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE)
         context.set_cipher_list(_CIPHERS)
+        context.set_tls13_ciphersuites(_SUITES)
         # OpenSSL's own list has curves that nobody needs; pyOpenSSL has the function without a name for it.
         if SSL._lib.SSL_CTX_set1_curves_list(context._context, _CURVES) != 1:  # type: ignore[attr-defined]
             raise ConfigError("this OpenSSL knows none of the curves that FTPS needs", where="[ftps]")
