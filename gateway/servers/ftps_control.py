@@ -5,6 +5,7 @@ folder in ftps_commands.py. PORT and EPRT do not exist: nobody is called back.
 """
 
 import contextlib
+import ipaddress
 import re
 import socket
 import sys
@@ -42,6 +43,7 @@ MOST_WAITING = 1000  # replies that a client has not taken
 LEAST_DELAY = 1.0  # seconds until a wrong password is answered
 MOST_ATTEMPTS = 5  # log-ins of one connection
 NOT_RESUMED = "522 A data connection must resume the TLS session of its control connection."
+ABORTED = "426 The transfer is aborted."
 NO_CONNECTION = "425 There is no data connection for this: send PASV first, and one transfer at a time."
 _COMMANDS = """
     ABOR ALLO APPE AUTH CDUP CWD DELE EPSV FEAT HELP LIST MDTM MFMT MKD MLSD MLST MODE NLST NOOP OPTS PASS PASV PBSZ
@@ -377,12 +379,31 @@ class FtpsSession(FolderCommands):
             waiting[2].close()
 
     def ftp_ABOR(self, line: str) -> None:
-        """What was sent whole is answered as that, once; there is nothing to abort any more."""
-        if self.data_channel is not None and self.data_channel.transfer_finished:
-            self.data_channel.close()
+        """RFC 959 4.1.3: 426 for what is under way, even if its data connection is not made yet, then 226.
+
+        What was sent whole is answered as that, once; there is nothing to abort any more.
+        """
+        channel = self.data_channel
+        if channel is not None and channel.transfer_finished:
+            channel.close()
             self.respond("225 The transfer was over.")
+            return
+        is_waiting = self._out_dtp_queue is not None or self._in_dtp_queue is not None
+        is_under_way = is_waiting or (channel is not None and channel._initialized)
+        self._shutdown_connecting_dtp()
+        if is_waiting:
+            self.respond(ABORTED)
+        if channel is not None:
+            channel.abort(ABORTED if is_under_way else "")
+        self.respond("226 It is aborted." if is_under_way else "225 There is nothing to abort.")
+
+    def ftp_PASV(self, line: str) -> None:
+        """Its answer has room for an IPv4 address alone (RFC 2428 3: EPSV is for both)."""
+        address = ipaddress.ip_address(self.socket.getsockname()[0].partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None and not self.masquerade_address:
+            self.respond("425 This connection is over IPv6: use EPSV.")
         else:
-            super().ftp_ABOR(line)
+            super().ftp_PASV(line)
 
     # -- pyftpdlib's own log
 

@@ -228,6 +228,12 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
         if self._ssl_accepting:
             self.modify_ioloop_events(self._wanted_io_events)
 
+    def abort(self, answer: str) -> None:
+        """The client wants no more of it; `answer` if it waits for one."""
+        if answer:
+            self._resp = (answer, log.warning)
+        self.close()
+
     def close(self) -> None:
         """Everything that ends a transfer comes here; a file that was sent whole waits for the client's end."""
         if self._closed:
@@ -333,6 +339,12 @@ class PassiveListener(PassiveDTP):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return "<passive listener>"
+
+    def bind_af_unspecified(self, _address: tuple[str, int]) -> int:
+        """The family of an address, which pyftpdlib finds by a socket that it throws away: the session's own."""
+        self.socket = socket.socket()
+        family: int = self.cmd_channel.socket.family
+        return family
 
     def bind(self, addr: tuple[str, int]) -> None:
         """NoPassivePort when pyftpdlib gives up on the configured ones."""

@@ -14,6 +14,7 @@ from gateway.domain.folders import Folder, ReceiptMode
 from gateway.store import migrations
 from gateway.store.blobs import LocalBlobs
 from gateway.store.database import Database, sqlite_url
+from tests.cluster import Cluster
 from tests.dropfolder.world import World
 from tests.peers import program, requires
 from tests.servers.ftps_world import PASSWORD, Listener, listening
@@ -143,3 +144,30 @@ def test_a_handshake_that_waits_costs_no_cpu(client: Client) -> None:
     assert len(client.got("got")) == len(names)
     spent = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     assert spent < 0.03 * len(names) + 0.2 * (time.monotonic() - began), spent
+
+
+@requires("lftp", "curl", "postgres")
+def test_a_folder_on_postgresql_is_pulled_and_received_the_same(
+    postgresql: Cluster, blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    """Reads, deletes and receipts of parallel connections meet in one folder's row there."""
+    url = postgresql.create()
+    database = Database.open(url)
+    world = World(database, blobs)
+    with listening(world, tmp_path) as listener:
+        client = Client(tmp_path / "client", listener)
+        wanted = published(client)
+        status, said = client.lftp("mirror --Remove-source-files --parallel=3 inbox got")
+        assert (status, client.got("got")) == (0, wanted), said
+        assert all(received(client))
+        name = next(iter(wanted))
+        assert client.curl(f"/archive/{month(world)}/{name}", "-o", "again") == (0, "")
+        assert (client.directory / "again").read_bytes() == wanted[name]
+    world.close()
+    database.close()
+    postgresql.drop(url)
+
+
+def month(world: World) -> str:
+    """Where the archive has what was published."""
+    return world.entries()[0].month.replace("-", "/")

@@ -25,6 +25,7 @@ from tests.dropfolder.world import World
 from tests.servers.ftps_world import PASSWORD, Listener, get, listening
 
 ONE, TWO = os.urandom(200_000), os.urandom(3_000_000)
+BIG = os.urandom(1 << 20) * 16  # more than sockets hold
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def has_left(listener: Listener) -> bool:
 
 def open_files() -> int:
     """Descriptors of published bytes in this process."""
-    ends = tuple(hashlib.sha256(content).hexdigest()[-40:] for content in (ONE, TWO))
+    ends = tuple(hashlib.sha256(content).hexdigest()[-40:] for content in (ONE, TWO, BIG))
     count = 0
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -253,7 +254,9 @@ def test_a_file_that_was_not_fetched_does_not_come_over_the_next_connection(ftps
         client.makepasv()
         client.sendcmd(f"RETR inbox/{one}")
         if between:
-            client.sendcmd(between)
+            with pytest.raises(ftplib.error_temp, match="426"):
+                client.sendcmd(between)
+            assert client.getresp().startswith("226")
         data = open_data(ftps, client)
         time.sleep(0.2)
         client.sendcmd(f"RETR inbox/{two}")
@@ -316,6 +319,57 @@ def test_an_abort_after_the_last_byte_is_answered_once(ftps: Listener) -> None:
         data.close()
     assert [answer[:3] for answer in answers] == ["226", "225", "200"]
     assert not ftps.world.entry().fully_read_at
+
+
+@pytest.mark.parametrize("moment", ["not_connected", "no_handshake", "under_way", "nothing", "only_passive"])
+def test_an_abort_ends_what_waits_too_and_each_command_has_its_answer(ftps: Listener, moment: str) -> None:
+    """426 for a RETR that was answered 150, then 226 (RFC 959 4.1.3); without one, 225. Nothing was read."""
+    (name,) = ftps.publish(BIG if moment == "under_way" else ONE)
+    with ftps.session() as client:
+        client.voidcmd("TYPE I")
+        address = client.makepasv() if moment != "nothing" else ("localhost", 0)
+        with contextlib.ExitStack() as stack:
+            if moment in ("no_handshake", "under_way"):
+                raw = stack.enter_context(socket.create_connection(address, 10))
+            if moment in ("not_connected", "no_handshake", "under_way"):
+                assert client.sendcmd(f"RETR inbox/{name}")[:3] in ("125", "150")
+            if moment == "under_way":
+                context = ftps.context()
+                data = stack.enter_context(context.wrap_socket(raw, server_hostname="localhost"))
+                assert data.recv(1000)
+            answers = []
+            client.putcmd("ABOR")
+            client.putcmd("NOOP")
+            while "200" not in answers:
+                answers.append(client.getmultiline()[:3])
+    wanted = ["225", "200"] if moment in ("nothing", "only_passive") else ["426", "226", "200"]
+    assert answers == wanted
+    assert eventually(lambda: has_left(ftps))
+    assert open_files() == 0
+    assert ftps.world.entry().fully_read_at is None
+
+
+@pytest.mark.parametrize("ports", [False, True], ids=["any", "configured"])
+def test_a_folder_is_pulled_over_ipv6(world: World, tmp_path: Path, ports: bool) -> None:
+    """EPSV gives a port, a configured one where there are; PASV cannot name the address and says what to use."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as free:
+        port = free.getsockname()[1]
+    with (
+        listening(world, tmp_path, listen="[::1]:0", passive_ports=f"{port}-{port}" if ports else "") as listener,
+        ftplib.FTP_TLS(context=listener.context(), timeout=20) as client,
+    ):
+        (name,) = listener.publish(ONE)
+        client.connect("::1", listener.port)
+        client.login("acme", PASSWORD)
+        client.prot_p()
+        assert client.nlst("inbox") == [name]
+        assert get(client, f"inbox/{name}") == ONE
+        with pytest.raises(ftplib.error_temp, match=r"425 .*EPSV"):
+            client.sendcmd("PASV")
+        chosen = int(client.sendcmd("EPSV").split("|")[3])
+    assert world.entry().fully_read_at
+    assert world.sessions()[0].address == "::1"
+    assert chosen == port or not ports
 
 
 def test_bytes_that_the_disk_refuses_end_the_transfer_in_words(ftps: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
