@@ -368,7 +368,6 @@ def test_a_folder_is_pulled_over_ipv6(world: World, tmp_path: Path, ports: bool)
             client.sendcmd("PASV")
         chosen = int(client.sendcmd("EPSV").split("|")[3])
     assert world.entry().fully_read_at
-    assert world.sessions()[0].address == "::1"
     assert chosen == port or not ports
 
 
