@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,13 @@ import pytest
 from gateway import clock
 from gateway.domain.parties import Client
 from gateway.dropfolder.nodes import Reading
+from gateway.dropfolder.reads import FolderReads
+from gateway.dropfolder.receipts import Read
 from gateway.dropfolder.visit import Visit
 from gateway.errors import Unavailable
 from gateway.keys import passwords
 from gateway.servers.ftps_control import FtpsSession
+from gateway.store.database import Transaction
 from tests.dropfolder.world import World
 from tests.servers.ftps_world import PASSWORD, Listener, get, listening
 
@@ -207,15 +210,19 @@ def test_a_session_ends_without_its_database(ftps: Listener, monkeypatch: pytest
     """A file that waits for its data connection cannot be recorded then; place and bytes are given back."""
     (name,) = ftps.publish(ONE)
 
-    def unavailable(*_: object) -> None:
-        raise Unavailable("the database does not answer")
+    written = FolderReads.write
+
+    def write(folder: FolderReads, step: Callable[[Transaction], object], reads: Sequence[Read] = ()) -> object:
+        if reads:
+            raise Unavailable("the database does not answer")
+        return written(folder, step)
 
     with ftps.session() as client:
         client.makepasv()
         client.sendcmd(f"RETR inbox/{name}")
         errors: list[object] = []
         monkeypatch.setattr(FtpsSession, "log_exception", lambda _, instance: errors.append(instance))
-        monkeypatch.setattr(Visit, "_record", unavailable)
+        monkeypatch.setattr(FolderReads, "write", write)
         assert client.sock is not None
         client.sock.shutdown(socket.SHUT_RDWR)
         assert eventually(lambda: not ftps.server._listener.sessions)
