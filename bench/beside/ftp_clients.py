@@ -124,7 +124,7 @@ class Many:
 def _fetch_all(access: Access, jobs: Sequence[Sequence[str]], step: Barrier) -> None:
     """In a process: a thread for each session; all begin with those of the other processes, and end with them."""
     with ThreadPoolExecutor(len(jobs)) as threads:
-        clients = list(threads.map(lambda _: Ftp(access), jobs))
+        clients = [Ftp(access) for _ in jobs]  # one after the other: a server may take few log-ins at once
         step.wait()
         step.wait()
         list(threads.map(_fetch_job, clients, jobs))
