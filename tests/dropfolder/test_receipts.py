@@ -156,7 +156,7 @@ def test_a_client_that_renames_and_crashes_finds_its_file_again(
     visit.abandon([reading])
     visit.end()
     at.pass_(24 * 3600 + 1)
-    world.folders.record_reads()
+    world.folders.record_now()
     assert world.folders.return_renamed(at.now()) == 2
     again = world.visit()
     assert names(again) == [first, second]

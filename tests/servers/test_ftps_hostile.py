@@ -16,8 +16,8 @@ import pytest
 
 from gateway import clock
 from gateway.domain.parties import Client
+from gateway.dropfolder.gathering import Gathering
 from gateway.dropfolder.nodes import Reading
-from gateway.dropfolder.reads import FolderReads
 from gateway.dropfolder.receipts import Read
 from gateway.dropfolder.visit import Visit
 from gateway.errors import Unavailable
@@ -210,9 +210,9 @@ def test_a_session_ends_without_its_database(ftps: Listener, monkeypatch: pytest
     """A file that waits for its data connection cannot be recorded then; place and bytes are given back."""
     (name,) = ftps.publish(ONE)
 
-    written = FolderReads.write
+    written = Gathering.write
 
-    def write(folder: FolderReads, step: Callable[[Transaction], object], reads: Sequence[Read] = ()) -> object:
+    def write(folder: Gathering, step: Callable[[Transaction], object], reads: Sequence[Read] = ()) -> object:
         if reads:
             raise Unavailable("the database does not answer")
         return written(folder, step)
@@ -222,7 +222,7 @@ def test_a_session_ends_without_its_database(ftps: Listener, monkeypatch: pytest
         client.sendcmd(f"RETR inbox/{name}")
         errors: list[object] = []
         monkeypatch.setattr(FtpsSession, "log_exception", lambda _, instance: errors.append(instance))
-        monkeypatch.setattr(FolderReads, "write", write)
+        monkeypatch.setattr(Gathering, "write", write)
         assert client.sock is not None
         client.sock.shutdown(socket.SHUT_RDWR)
         assert eventually(lambda: not ftps.server._listener.sessions)
