@@ -7,8 +7,9 @@ STEER    offer AES-GCM alone to a client that knows it: OpenSSH would choose cha
          that our KEXINIT (RFC 4253 7.1) waits for the client's, a moment at most: a client may wait for ours.
 SILENT   no MSG_IGNORE before each channel packet: it protects CBC (RFC 4251 9.3.1), an AEAD cipher needs none
 CACHED   one AES-GCM object for the life of a key instead of one for each packet
-LARGE    an answer's packets are made at once and written together
-DIRECT   a packet of channel data that is here as a whole goes straight to its channel; any other goes the usual way
+LARGE    an answer's packets are made at once and written together, also what had to wait for the client's window
+DIRECT   a packet of channel data or of room in the window that is here as a whole goes straight to its channel; any
+         other goes the usual way
 QUIET    no debug lines made to be thrown away, no keepalive timer begun anew by each packet
 KEPT     the options are not built again at each log-in: there is no file that they could come from
 PROMPT   what comes from a client that writes its packets in pieces is acknowledged at once. Node's ssh2 does, without
@@ -28,13 +29,14 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import asyncssh
 import structlog
 from asyncssh.channel import SSHChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection
-from asyncssh.constants import MSG_CHANNEL_DATA, MSG_IGNORE, MSG_KEXINIT
+from asyncssh.constants import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST, MSG_IGNORE, MSG_KEXINIT
 from asyncssh.crypto.cipher import GCMCipher
 from asyncssh.encryption import Encryption, GCMEncryption
 from asyncssh.logging import SSHLogger
@@ -132,6 +134,8 @@ class Connection(SSHServerConnection):
     def add_channel(self, chan: Any) -> int:
         if QUIET:
             vars(chan).update(_SILENCE)
+        if LARGE:
+            chan._flush_send_buf = partial(self._flush, chan)
         return super().add_channel(chan)
 
     # -- STEER
@@ -187,33 +191,58 @@ class Connection(SSHServerConnection):
 
     def send_data(self, channel: Any, data: bytes) -> bool:
         """Send these bytes over a channel, all at once; False when this is not possible now, and nothing was sent."""
-        size, stream, transport = min(channel._send_pktsize, 32768), self._large, self._transport
-        if (
-            stream is None
-            or transport is None
-            or size < _LEAST_PACKET
-            or channel._send_buf
-            or channel._send_state != "open"
-            or len(data) > channel._send_window
-            or not (self._kex_complete and self._auth_complete)
-            or self._compressor is not None
-            or self._rekey_bytes_sent + len(data) > self._rekey_bytes
-            or (self._rekey_seconds and time.monotonic() >= self._rekey_time)
-        ):
+        if channel._send_buf or len(data) > channel._send_window or not self._is_clear(channel, len(data)):
             return False
+        self._send_at_once(channel, data)
+        return True
+
+    def _is_clear(self, channel: Any, count: int) -> bool:
+        """Whether nothing stands in the way of that many bytes but the client's window."""
+        return (
+            self._large is not None
+            and self._transport is not None
+            and channel._send_pktsize >= _LEAST_PACKET
+            and channel._send_state == "open"
+            and self._kex_complete
+            and self._auth_complete
+            and self._compressor is None
+            and self._rekey_bytes_sent + count <= self._rekey_bytes
+            and not (self._rekey_seconds and time.monotonic() >= self._rekey_time)
+        )
+
+    def _send_at_once(self, channel: Any, data: bytes) -> None:
+        stream, transport, size = self._large, self._transport, min(channel._send_pktsize, 32768)
+        assert stream is not None and transport is not None
         channel._send_window -= len(data)
         if len(data) <= size:
             self._send_seq = (self._send_seq + 1) & 0xFFFF_FFFF
             transport.write(b"".join(self._data_packet(stream, channel._send_chan, data)))
-            return True
-        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+            return
+        view = memoryview(data)
+        pieces = [view[at : at + size] for at in range(0, len(data), size)]
         self._send_seq = (self._send_seq + len(pieces)) & 0xFFFF_FFFF
         transport.writelines(
             [part for piece in pieces for part in self._data_packet(stream, channel._send_chan, piece)]
         )
-        return True
 
-    def _data_packet(self, stream: GcmStream, number: int, data: bytes) -> tuple[bytes, bytes]:
+    def _flush(self, channel: Any) -> None:
+        """What waits in a channel for its client's window: as much as that takes now; then asyncssh's own way."""
+        while channel._send_buf and channel._send_window:
+            buffer, datatype = channel._send_buf[0]
+            count = min(len(buffer), channel._send_window)
+            if datatype is not None or not self._is_clear(channel, count):
+                break
+            with memoryview(buffer) as view:
+                data = bytes(view[:count])
+            if count == len(buffer):
+                del channel._send_buf[0]
+            else:
+                del buffer[:count]
+            channel._send_buf_len -= count
+            self._send_at_once(channel, data)
+        type(channel)._flush_send_buf(channel)
+
+    def _data_packet(self, stream: GcmStream, number: int, data: bytes | memoryview) -> tuple[bytes, bytes]:
         """MSG_CHANNEL_DATA (RFC 4254 5.2) in a packet (RFC 4253 6): its length in clear, then the rest."""
         padding = -(_PACKET_HEAD + len(data)) % _BLOCK
         if padding < _LEAST_PADDING:
@@ -240,24 +269,34 @@ class Connection(SSHServerConnection):
         ):
             return super()._recv_pkthdr()
         packet = stream.open(buffer[:4], buffer[4:end])
-        channel, data = self._data_in(packet) if packet else (None, b"")
-        if channel is None:
+        work = self._usual(packet) if packet else None
+        if packet is None or work is None:
             return super()._recv_pkthdr()  # and the stream gives the packet once more
         stream.taken()
         self._inpbuf = buffer[end:]
-        channel._accept_data(data)
-        self._finish_recv_packet(MSG_CHANNEL_DATA, self._recv_seq)
+        work()
+        self._finish_recv_packet(packet[1], self._recv_seq)
         return True
 
-    def _data_in(self, packet: bytes) -> tuple[Any, bytes]:
-        """The channel that these data are for, and the data; None where anything is not as in every usual packet."""
+    def _usual(self, packet: bytes) -> Callable[[], None] | None:
+        """What a packet of data, or of more room in the window, does; None where anything is not as in every usual one.
+
+        RFC 4254 5.2. Data: a string behind the channel's number; room: bytes.
+        """
         padding, kind, number, size = _DATA_HEAD.unpack_from(packet)
-        if kind != MSG_CHANNEL_DATA or _PACKET_HEAD + size + padding != len(packet):
-            return None, b""
         channel: Any = self._channels.get(number)
-        if channel is None or channel._recv_state != "open" or size > channel._recv_window:
-            return None, b""
-        return channel, packet[_PACKET_HEAD : _PACKET_HEAD + size]
+        if channel is None or channel._recv_state != "open":
+            return None
+        if kind == MSG_CHANNEL_WINDOW_ADJUST and _PACKET_HEAD + padding == len(packet):
+            return partial(self._widen, channel, size)
+        if kind != MSG_CHANNEL_DATA or _PACKET_HEAD + size + padding != len(packet) or size > channel._recv_window:
+            return None
+        return partial(channel._accept_data, packet[_PACKET_HEAD : _PACKET_HEAD + size])
+
+    @staticmethod
+    def _widen(channel: Any, count: int) -> None:
+        channel._send_window += count
+        channel._flush_send_buf()
 
     # -- QUIET, KEPT
 
@@ -342,18 +381,24 @@ _SIGNATURES: dict[Callable[..., Any], list[str]] = {
     SSHConnection._recv_pkthdr: ["self"],
     SSHConnection._finish_recv_packet: ["self", "pkttype", "seq", "_task", "is_async"],
     SSHChannel._accept_data: ["self", "data", "datatype"],
+    SSHChannel._flush_send_buf: ["self"],
     SSHConnection._reset_keepalive_timer: ["self"],
     SSHConnection._keepalive_timer_callback: ["self"],
     SSHServerConnection.reload_config: ["self"],
 }
 # Names that asyncssh must not have.
-_OWN = "_held _was_heard _large _comes_in_pieces _send_held _is_aead send_data _data_packet _data_in"
+_OWN = """
+    _held _was_heard _large _comes_in_pieces _send_held _is_aead send_data _is_clear _send_at_once _flush _data_packet
+    _usual _widen
+"""
 _ATTRIBUTES = """
     _auth_complete _channels _compressor _decompressor _enc_algs _inpbuf _kex _kex_complete _keepalive_timer
     _max_recv_pktlen _next_recv_encryption _packet _recv_encryption _recv_seq _rekey_bytes _rekey_bytes_sent
     _rekey_seconds _rekey_time _send_encryption _send_seq _server_kexinit _session_id _transport
 """
-_CHANNEL_ATTRIBUTES = "_recv_state _recv_window _send_buf _send_chan _send_pktsize _send_state _send_window"
+_CHANNEL_ATTRIBUTES = (
+    "_recv_state _recv_window _send_buf _send_buf_len _send_chan _send_pktsize _send_state _send_window"
+)
 
 
 def check(options: asyncssh.SSHServerConnectionOptions) -> None:
