@@ -179,7 +179,8 @@ class Reading(File):
 
         `who`: the session, as records name it.
         """
-        doubtful = ranges.union((start, end) for _, start, end in self._under_way)
-        sure = ranges.union(self._arrived, doubtful) if is_clean else self._arrived
+        under_way = [(start, end) for _, start, end in self._under_way]
+        sure = ranges.union(self._arrived, under_way) if is_clean else self._arrived
+        doubtful = [] if is_clean else ranges.union(under_way)
         duration = round((clock.monotonic() - self._began) * 1000)
-        return receipts.Read(self.item, sure, [] if is_clean else doubtful, is_clean, duration, self._given, who)
+        return receipts.Read(self.item, sure, doubtful, is_clean, duration, self._given, who)

@@ -296,7 +296,7 @@ class Visit:
         read = reading.outcome(self._who, is_clean=True)
         if reading.first is not None:  # going on where a lost connection ended shows that everything before had arrived
             proven = ranges.resumed(self._index.doubtful(read.item.id), reading.first)
-            read = replace(read, ranges=ranges.union(read.ranges, proven))
+            read = replace(read, ranges=ranges.union(read.ranges, proven)) if proven else read
         return read
 
     def abandon(self, files: Sequence[File]) -> None:

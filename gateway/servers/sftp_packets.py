@@ -134,6 +134,12 @@ class Splitter:
 
     def feed(self, data: bytes) -> Iterator[Request]:
         """The packets that are complete with these bytes. Malformed: this is not SFTP."""
+        size = len(data) - 4
+        if not self._skip and not self._buffer and 1 <= size <= MAX_PACKET and int.from_bytes(data[:4], "big") == size:
+            return iter((Request(data[4:]),))  # one packet as a whole: a client that waits for each answer
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> Iterator[Request]:
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped

@@ -60,6 +60,7 @@ def test_what_two_clients_have_listed_is_shown_to_neither(world: World) -> None:
 def test_what_is_old_goes_and_takes_its_addresses_along(world: World) -> None:
     """An address stays while another row names it; and so do those of sessions, which are of another kind."""
     world.visit().end()
+    world.folders.record_now()
     old = clock.now() - dt.timedelta(days=31)
     world.folders.keep_failures([failed("192.0.2.1", old), failed("192.0.2.2", old), failed("192.0.2.2")])
     assert world.folders.forget_failures(clock.now(), 30) == 2

@@ -392,8 +392,9 @@ class Nothing:
 
     open = listing = stat
 
-    def begin(self) -> None:
+    def begin_at_once(self) -> bool:
         """Nobody is here."""
+        return True
 
 
 @settings(max_examples=400)
