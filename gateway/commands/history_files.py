@@ -139,11 +139,11 @@ def _instant(text: str, zone: ZoneInfo) -> int:
 def measure(root: int, file: File) -> None:
     """Take its digest, size and date; or what is wrong with it, before anything of it is sent."""
     from ..domain import identifiers
-    from ..dropfolder import history
+    from ..dropfolder import moving_in
 
     wanted = file.sha256
     try:
-        history.check_name(file.name)
+        moving_in.check_name(file.name)
         if not identifiers.USER_NAME.fullmatch(file.user_name):
             raise Refused("no client can have this log-in name", column="user_name")
         with reading(root, file) as content:

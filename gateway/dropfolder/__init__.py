@@ -15,6 +15,7 @@ visit.py     Visit: one session's view of its folder, every call that a protocol
 mapped.py    the same under the paths of the server before
 areas.py     the seam for top-level folders whose files are no entries; a Visit hands their paths over
 history.py   what a client had on the server before, in its archive: no entry, no number, no receipt
+moving_in.py how it comes there
 manifests.py what proves that nothing is missing: one signed list a day; manifest_area.py shows it
 monthly.py   the same numbers as CSV, one file a month (monthly_csv.py), for programs that compare
 sandbox.py   `sandbox/`: the client's own test area, where it writes; sandbox_rows.py: what is in it

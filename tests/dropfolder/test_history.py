@@ -15,9 +15,9 @@ from gateway.access import Actor, Role
 from gateway.domain.folders import Folder
 from gateway.domain.names import fold
 from gateway.domain.tables import metadata
-from gateway.dropfolder import archive, history
+from gateway.dropfolder import archive, history, moving_in
 from gateway.dropfolder.events import after
-from gateway.dropfolder.history import Line, Report, Rules
+from gateway.dropfolder.moving_in import Line, Report, Rules
 from gateway.dropfolder.nodes import Reading
 from gateway.errors import Denied, NotFound, Refused, Unavailable
 from gateway.store.blobs import LocalBlobs
@@ -39,7 +39,7 @@ def _line(world: World, content: bytes, name: str = "old.pdf", **values: Any) ->
 
 
 def _take(world: World, *lines: Line) -> list[Report]:
-    return history.take(world.db, world.blobs, OPERATOR, lines, RULES)
+    return moving_in.take(world.db, world.blobs, OPERATOR, lines, RULES)
 
 
 def _outcomes(reports: list[Report]) -> list[str]:
@@ -91,7 +91,7 @@ def test_a_rehearsal_keeps_nothing_and_needs_no_bytes(world: World) -> None:
         _line(world, b"one", mtime=-1),
         _line(world, b"one", mtime=int(clock.now().timestamp()) + 60),
     ]
-    rehearsed = history.rehearse(world.db, [*lines, Line("acme", "new", MARCH, "0" * 64, 1)], RULES)
+    rehearsed = moving_in.rehearse(world.db, [*lines, Line("acme", "new", MARCH, "0" * 64, 1)], RULES)
     assert _rows(world) == []
     assert _take(world, *lines) == rehearsed[:-1]
     assert _outcomes(rehearsed) == ["created", "differs", "differs", *["refused"] * 5, "created"]
@@ -279,7 +279,7 @@ def test_an_account_of_the_billing_system_has_no_archive(world: World) -> None:
 def test_who_may_not_manage_parties_imports_nothing(world: World) -> None:
     """A viewer's token is not enough."""
     with pytest.raises(Denied):
-        history.take(world.db, world.blobs, Actor("tok", "operator", None, Role.VIEWER), [_line(world, b"x")], RULES)
+        moving_in.take(world.db, world.blobs, Actor("tok", "operator", None, Role.VIEWER), [_line(world, b"x")], RULES)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_a_name_that_no_client_could_use_is_refused(world: World, name: str) -> 
 def test_any_name_is_taken_or_refused(name: str) -> None:
     """Whatever lies on a disk: an answer, and what is taken is a path in its home and fits its column."""
     try:
-        history.check_name(name)
+        moving_in.check_name(name)
     except Refused:
         return
     assert history.place_of("2024-04", name).split("/") == ["archive", "2024", "04", name]
@@ -310,9 +310,9 @@ def test_what_was_imported_by_mistake_is_withdrawn_by_the_same_lines(world: Worl
     assert names(visit, "/archive/2024/04") == ["a.pdf", "b.pdf"]
     other, unknown = _line(world, b"other", "b.pdf"), _line(world, b"one", "none.pdf")
     wanted = [lines[0], lines[0], other, unknown, dataclasses.replace(lines[1], user_name="nobody")]
-    dry = history.withdraw(world.db, OPERATOR, wanted, RULES, "wrong folder", dry_run=True)
+    dry = moving_in.withdraw(world.db, OPERATOR, wanted, RULES, "wrong folder", dry_run=True)
     assert len(_rows(world)) == 2
-    assert history.withdraw(world.db, OPERATOR, wanted, RULES, "wrong folder") == dry
+    assert moving_in.withdraw(world.db, OPERATOR, wanted, RULES, "wrong folder") == dry
     assert _outcomes(dry) == ["withdrawn", "missing", "differs", "missing", "refused"]
     at.pass_(1.1)
     assert names(visit, "/archive/2024/04") == ["b.pdf"]
@@ -336,7 +336,7 @@ def test_the_last_history_of_a_month_leaves_its_list(world: World, at: Time) -> 
     visit = world.visit()
     place = f"/archive/{entry.month.replace('-', '/')}"
     assert names(visit, place) == ["old.pdf", entry.name]
-    assert _outcomes(history.withdraw(world.db, OPERATOR, [line], RULES, "x")) == ["withdrawn"]
+    assert _outcomes(moving_in.withdraw(world.db, OPERATOR, [line], RULES, "x")) == ["withdrawn"]
     at.pass_(1.1)
     assert names(visit, place) == [entry.name]
 
@@ -347,7 +347,7 @@ def test_what_the_gateway_published_is_not_withdrawn_as_history(world: World, at
     entry = world.entry()
     line = _line(world, b"one", entry.name, mtime=entry.mtime)
     at.pass_(2)
-    (report,) = history.withdraw(world.db, OPERATOR, [line], RULES, "x")
+    (report,) = moving_in.withdraw(world.db, OPERATOR, [line], RULES, "x")
     assert (report.outcome, world.entry().withdrawn_at) == ("differs", None)
 
 
@@ -355,4 +355,4 @@ def test_what_the_gateway_published_is_not_withdrawn_as_history(world: World, at
 def test_a_withdrawal_says_why(world: World, reason: str) -> None:
     """Somebody will ask."""
     with pytest.raises(Refused):
-        history.withdraw(world.db, OPERATOR, [], RULES, reason)
+        moving_in.withdraw(world.db, OPERATOR, [], RULES, reason)

@@ -10,8 +10,8 @@ import asyncssh
 import pytest
 
 from gateway.access import Actor, Role
-from gateway.dropfolder import history
-from gateway.dropfolder.history import Line, Rules
+from gateway.dropfolder import moving_in
+from gateway.dropfolder.moving_in import Line, Rules
 from gateway.store.blobs import LocalBlobs
 from gateway.store.database import Database
 from tests.dropfolder.world import PARIS, World
@@ -29,7 +29,7 @@ def moved(database: Database, blobs: LocalBlobs) -> World:
     world = World(database, blobs)
     blob = blobs.put(CONTENT)
     line = Line("acme", "Facture n°1.pdf", MARCH, blob.sha256, blob.size)
-    history.take(database, blobs, Actor("cli:test", "operator", None, Role.ADMIN), [line], Rules(PARIS, 10**6))
+    moving_in.take(database, blobs, Actor("cli:test", "operator", None, Role.ADMIN), [line], Rules(PARIS, 10**6))
     return world
 
 

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...access import Permission
-from ...dropfolder import history
+from ...dropfolder import moving_in
 from .. import uploads
 from ..calls import Answer, Call, response
 from ..login import Needs
@@ -52,7 +52,7 @@ class FilesWanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     dry_run: bool = False
-    lines: list[FileWanted] = Field(max_length=history.MAX_LINES)
+    lines: list[FileWanted] = Field(max_length=moving_in.MAX_LINES)
 
 
 class FilesUnwanted(FilesWanted):
@@ -98,13 +98,13 @@ async def keep_bytes(call: Importing) -> Response:
 async def import_history(call: Importing, body: FilesWanted) -> Response:
     """Put files whose bytes were sent into the archives; each line for itself. No delivery, no receipt, no number."""
     parts = call.parts
-    rules = history.Rules(parts.settings.issuer.zone, _limit(call))
-    lines = [history.Line(**line.model_dump()) for line in body.lines]
+    rules = moving_in.Rules(parts.settings.issuer.zone, _limit(call))
+    lines = [moving_in.Line(**line.model_dump()) for line in body.lines]
 
-    def run() -> Sequence[history.Report]:
+    def run() -> Sequence[moving_in.Report]:
         if body.dry_run:
-            return history.rehearse(parts.db, lines, rules)
-        return history.take(parts.db, parts.blobs, call.actor, lines, rules)
+            return moving_in.rehearse(parts.db, lines, rules)
+        return moving_in.take(parts.db, parts.blobs, call.actor, lines, rules)
 
     reports = await parts.pool.run(run)
     return response(Answer({"items": [dataclasses.asdict(report) for report in reports]}))
@@ -113,11 +113,11 @@ async def import_history(call: Importing, body: FilesWanted) -> Response:
 @routes.post("/withdraw", response_model=FilesReported)
 async def withdraw_history(call: Importing, body: FilesUnwanted) -> Response:
     """Take files out of the archives again that were imported by mistake; their bytes stay as evidence."""
-    db, rules = call.parts.db, history.Rules(call.parts.settings.issuer.zone, _limit(call))
-    lines = [history.Line(**line.model_dump()) for line in body.lines]
+    db, rules = call.parts.db, moving_in.Rules(call.parts.settings.issuer.zone, _limit(call))
+    lines = [moving_in.Line(**line.model_dump()) for line in body.lines]
 
-    def run() -> Sequence[history.Report]:
-        return history.withdraw(db, call.actor, lines, rules, body.reason, dry_run=body.dry_run)
+    def run() -> Sequence[moving_in.Report]:
+        return moving_in.withdraw(db, call.actor, lines, rules, body.reason, dry_run=body.dry_run)
 
     reports = await call.parts.pool.run(run)
     return response(Answer({"items": [dataclasses.asdict(report) for report in reports]}))
