@@ -26,7 +26,7 @@ from ..login import Needs
 from . import API
 from .folder import folder_for
 
-routes = APIRouter(prefix=f"{API}/folder/test-documents", tags=["folder"])
+routes = APIRouter(prefix=f"{API}/folder/test-documents", tags=["sandbox"])
 Reading = Annotated[Call, Depends(Needs(Permission.DOCUMENTS_READ))]
 Asking = Annotated[Call, Depends(Needs(Permission.FOLDER_ASK))]
 
