@@ -25,6 +25,8 @@ _ROW_BYTES = 350  # of a month's entry, beside its name
 class _Month:
     """One that is kept."""
 
+    is_read_at_once = True
+
     def __init__(self, archive: "Archive", month: str, rows: list[Node], last_mtime: int) -> None:
         self._archive = archive
         self._month = month

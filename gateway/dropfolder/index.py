@@ -45,6 +45,8 @@ _ID, _NAME, _MTIME = (attrgetter(name) for name in ("id", "name", "mtime"))
 class Index:
     """One folder's entries by place. Any thread may ask; `refresh` waits for the database."""
 
+    is_read_at_once = False  # see memory.Holder
+
     def __init__(self, db: Database, folder_id: str, linger: dt.timedelta, memory: Memory) -> None:
         """`linger`: where the folder has no rule of its own."""
         self.folder_id = folder_id

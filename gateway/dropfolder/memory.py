@@ -1,8 +1,9 @@
 """How much the folders' indexes may hold in memory, all together, and what goes first: what was used longest ago.
 
 Each holder says what it holds whenever that changes or is used. Over the bound, and after an hour in any case, the
-longest unused are told to forget. What was used in the last seconds stays, whatever its size: a folder that is larger
-than the bound works, and two that are too large for it are not read anew for each file.
+longest unused are told to forget. An index that was used in the last seconds stays, whatever its size: a folder that is
+larger than the bound works, and two that are too large for it are not read anew for each file. Months of an archive may
+go at once: who lists them holds what it lists.
 """
 
 import threading
@@ -17,6 +18,9 @@ IN_USE_SECONDS = 10.0
 
 class Holder(Protocol):
     """An index, or a month of its archive."""
+
+    is_read_at_once: bool
+    """Whether reading it again delays nobody but who lists it: then it may go while it is in use."""
 
     def forget(self) -> None:
         """Let go of what can be read again."""
@@ -58,12 +62,15 @@ class Memory:
         self._total -= size
 
     def _surplus(self, now: float) -> list[Holder]:
-        surplus = []
-        while self._held:
-            oldest, (_, used) = next(iter(self._held.items()))
+        surplus: list[Holder] = []
+        total = self._total
+        for holder, (size, used) in self._held.items():  # longest unused first
             unused = now - used
-            if unused <= IN_USE_SECONDS or (unused <= FORGET_SECONDS and self._total <= self._limit):
+            if unused <= FORGET_SECONDS and total <= self._limit:
                 break
-            self._drop(oldest)
-            surplus.append(oldest)
+            if unused > IN_USE_SECONDS or holder.is_read_at_once:
+                surplus.append(holder)
+                total -= size
+        for holder in surplus:
+            self._drop(holder)
         return surplus

@@ -22,11 +22,24 @@ LATER = IN_USE_SECONDS + 1
 class Holder:
     """Says when it was told to forget."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_read_at_once: bool = False) -> None:
         self.is_forgotten = False
+        self.is_read_at_once = is_read_at_once
 
     def forget(self) -> None:
         self.is_forgotten = True
+
+
+def test_months_go_while_they_are_in_use_and_indexes_stay(at: Time) -> None:
+    """A client that lists its whole archive holds one month after the other, not all of them."""
+    memory = Memory(1000)
+    index, months = Holder(), [Holder(is_read_at_once=True) for _ in range(5)]
+    memory.hold(index, 900)
+    for month in months:
+        memory.hold(month, 400)
+    assert not index.is_forgotten
+    assert [month.is_forgotten for month in months] == [True] * 5
+    assert memory.held == 900
 
 
 def test_over_the_bound_the_longest_unused_goes_first(at: Time) -> None:
