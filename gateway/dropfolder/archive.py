@@ -5,6 +5,7 @@ month that is too large to be kept is read page by page.
 """
 
 import threading
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,7 +35,13 @@ class _Month:
         shown = [row for row in rows if row.mtime < last_mtime or not row.sequence]  # history is over
         self._is_whole = len(shown) == len(rows)
         self._row_bytes = sum(_ROW_BYTES + len(row.name) for row in shown)
-        self.snapshot = Snapshot(shown, self.hold)
+        this = weakref.ref(self)  # no circle: what is forgotten is freed at once
+
+        def grown() -> None:
+            if (month := this()) is not None:
+                month.hold()
+
+        self.snapshot = Snapshot(shown, grown)
 
     def is_valid(self, last_mtime: int) -> bool:
         """Whether it shows all that is visible by now."""

@@ -1,6 +1,8 @@
 """What indexes hold in memory: honestly counted, bounded, and read again when it is wanted."""
 
+import gc
 import tracemalloc
+import weakref
 
 import pytest
 
@@ -257,3 +259,18 @@ def test_a_large_month_is_streamed(world: World, at: Time, monkeypatch: pytest.M
         some += part
     assert [node.name for node in some] == all_of_them
     assert world.folders._memory.held < held
+
+
+def test_a_month_that_is_forgotten_is_freed_at_once(world: World, at: Time) -> None:
+    """No circle keeps its rows and pages until a collection that may not come for hours."""
+    published(world, at, 2)
+    visit = world.visit()
+    archive, month = visit._index._archive, f"{at.now():%Y-%m}"
+    assert names(visit, f"/archive/{month.replace('-', '/')}")
+    kept = weakref.ref(archive._months[month])
+    gc.disable()
+    try:
+        archive.touched([month])
+        assert kept() is None
+    finally:
+        gc.enable()
