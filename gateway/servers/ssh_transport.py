@@ -54,6 +54,7 @@ _EMPTY = b"\0\0\0\0"  # an empty string, the body of the MSG_IGNORE that asyncss
 _LEAST_PACKET = 4096  # a client that takes less is served by asyncssh's own loop
 _BLOCK = 16
 _TAG = 16
+_SMALL, _PIECES = 64, 3  # bytes of a piece, and how many show that a client writes so: each time costs a system call
 _LEAST_PADDING = 4  # RFC 4253 6
 _DATA_HEAD = struct.Struct(">BBII")  # padding length, type, channel, length of the data
 _PACKET_HEAD = _DATA_HEAD.size
@@ -123,7 +124,7 @@ class Connection(SSHServerConnection):
     _held: asyncio.TimerHandle | None = None
     _was_heard = False
     _large: GcmStream | None = None  # what sends, once a key is there
-    _comes_in_pieces = False
+    _pieces = 0  # small ones so far that ended within a packet
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -321,8 +322,9 @@ class Connection(SSHServerConnection):
 
     def data_received(self, data: bytes, datatype: Any = None) -> None:
         super().data_received(data, datatype)
-        if PROMPT and self._transport and (self._comes_in_pieces or self._inpbuf or self._packet):
-            self._comes_in_pieces = True
+        if len(data) < _SMALL and (self._inpbuf or self._packet):
+            self._pieces += 1
+        if PROMPT and self._pieces >= _PIECES and self._transport:
             with suppress(OSError):  # it has just been closed
                 self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
@@ -388,7 +390,7 @@ _SIGNATURES: dict[Callable[..., Any], list[str]] = {
 }
 # Names that asyncssh must not have.
 _OWN = """
-    _held _was_heard _large _comes_in_pieces _send_held _is_aead send_data _is_clear _send_at_once _flush _data_packet
+    _held _was_heard _large _pieces _send_held _is_aead send_data _is_clear _send_at_once _flush _data_packet
     _usual _widen
 """
 _ATTRIBUTES = """
