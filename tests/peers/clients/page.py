@@ -126,7 +126,7 @@ class _Known:
         if ran.command:
             name = "python3" if ran.command[0] == sys.executable else Path(ran.command[0]).name
             command = self._plain(" ".join([name, *(_word(part) for part in ran.command[1:])]))
-            given = f", with this on its standard input:\n\n```\n{_brief(self._plain(ran.stdin))}\n```"
+            given = f"\n\nWith this on its standard input:\n\n```\n{_brief(self._plain(ran.stdin))}\n```"
             blocks.append(f"```sh\n{_brief(command)}\n```{given if ran.stdin else ''}")
         fresh = [block for block in blocks if block not in self._shown]
         self._shown.update(fresh)
