@@ -24,6 +24,7 @@ from gateway.commands import show, submit
 from gateway.commands.reach import Api
 from gateway.demo.authority import Authority
 from gateway.errors import Refused, Unavailable
+from gateway.servers.ftps_tls import Identity
 from gateway.store import state
 from tests.intake import makers
 
@@ -383,12 +384,15 @@ def test_init_for_development_says_what_is_insecure_on_the_screen_and_in_the_fil
     with pytest.raises(SystemExit):
         cli.main()
     said = capsys.readouterr().out
-    assert said.count("DEVELOPMENT ONLY") == 2
-    assert path.read_text("utf-8").count("# DEVELOPMENT ONLY") == 2
+    assert said.count("DEVELOPMENT ONLY") == 3
+    assert path.read_text("utf-8").count("# DEVELOPMENT ONLY") == 3
     settings = config.load(path)
     assert (settings.mail.relay_tls, settings.mail.relay_host) == ("off", "127.0.0.1")
+    assert settings.ftps.enabled
+    assert Identity.load(settings.ftps.certificate, settings.ftps.key).chain
     errors = [finding.where for finding in checks.check(settings) if finding.is_error]
-    assert set(errors) <= {"[issuer.sellers]", "[http.listen]", "[sftp.listen]"}  # the default ports may be in use here
+    in_use = {"[http.listen]", "[sftp.listen]", "[ftps.listen]"}  # the default ports may be, here
+    assert set(errors) <= {"[issuer.sellers]", *in_use}
 
 
 def test_check_has_nothing_against_good_settings(tmp_path: Path) -> None:

@@ -69,9 +69,12 @@ def _development(values: dict[str, dict[str, object]], directory: Path) -> dict[
             trust=[str(authority.root)],
         )
     values["mail"] |= {"relay_tls": "off", "relay_port": 2525}
+    certificate, key = authority.tls_certificate, authority.tls_key
+    values["ftps"] = {"enabled": True, "certificate": str(certificate), "key": str(key)}
     return {
         "seal": f"the seal is by a certificate authority made in {directory}: nobody trusts it",
         "mail": "mail is signed by the same authority and goes in clear to 127.0.0.1:2525",
+        "ftps": f"the certificate of FTPS is by the same authority, whose root is {authority.root}",
     }
 
 
