@@ -69,6 +69,7 @@ class GcmStream(Encryption):
         self._fixed = cipher._iv[:4]
         self._count = int.from_bytes(cipher._iv[4:], "big")
         self._opened: bytes | None = None  # what `open` made of the next packet
+        self._is_broken = False
 
     def _nonce(self) -> bytes:
         nonce = self._fixed + self._count.to_bytes(8, "big")
@@ -80,11 +81,15 @@ class GcmStream(Encryption):
         return self._aead.encrypt(self._nonce(), packet, length)
 
     def open(self, length: bytes, rest: bytes) -> bytes | None:
-        """The next packet, which `decrypt_packet` gives once more if it was not for us; None: its tag is wrong."""
-        try:
-            self._opened = self._aead.decrypt(self._nonce(), rest, length)
-        except InvalidTag:
-            return None
+        """The next packet, which `decrypt_packet` gives once more if it was not for us; None: its tag is wrong.
+
+        Then nothing is opened any more: under the next nonce a packet would pass whose predecessor was taken away.
+        """
+        if not self._is_broken:
+            try:
+                self._opened = self._aead.decrypt(self._nonce(), rest, length)
+            except InvalidTag:
+                self._is_broken, self._opened = True, None
         return self._opened
 
     def taken(self) -> None:

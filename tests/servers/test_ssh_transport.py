@@ -52,6 +52,25 @@ def test_a_download_across_new_keys_is_the_same_bytes_with_each_cipher(
     asyncio.run(_same_across_keys(cipher, world, tmp_path))
 
 
+async def _stat_behind_a_lost_packet(world: World, tmp_path: Path) -> None:
+    async with (
+        listening(world, tmp_path) as listener,
+        listener.connect(encryption_algs=["aes128-gcm@openssh.com"]) as connection,
+        connection.start_sftp_client() as client,
+    ):
+        assert await client.exists("inbox")
+        encryption: Any = connection._send_encryption
+        encryption.encrypt_packet(0, bytes(4), bytes(16))  # sent, and taken out of the stream on its way
+        await client.stat("inbox")
+
+
+def test_a_packet_that_is_missing_ends_the_connection(world: World, tmp_path: Path) -> None:
+    """The counter of AES-GCM stands for the packet's number (RFC 5647 7.1): to try the next one too would hide it."""
+    with pytest.raises((asyncssh.Error, OSError)) as caught, capture_logs() as logs:
+        asyncio.run(_stat_behind_a_lost_packet(world, tmp_path))
+    assert "MAC" in f"{caught.value!r} {logs}"
+
+
 @pytest.mark.parametrize("off", LEVERS)
 def test_each_lever_can_be_switched_off_alone(
     off: str, often: None, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
