@@ -80,7 +80,7 @@ class Gathering:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         try:
-            received, result = self._db.write(lambda tx: (self._record(tx, [*waiting, *reads]), step(tx)))
+            received, result = self._take_along(waiting, step, reads)
         except BaseException as error:
             self._recorder.is_away = isinstance(error, Unavailable)
             with self._lock:
@@ -95,6 +95,40 @@ class Gathering:
         self._recorder.is_away = False
         self._received(received)
         return result
+
+    def _take_along(
+        self, waiting: list[Deed], step: Callable[[Transaction], T], reads: Sequence[Read]
+    ) -> tuple[list[Item], T]:
+        """What became received, and `step`'s result. `waiting` keeps what has not been recorded."""
+        is_recorded = False
+
+        def everything(tx: Transaction) -> tuple[list[Item], T]:
+            nonlocal is_recorded
+            is_recorded = False  # it may run again
+            received = self._record(tx, [*waiting, *reads])
+            is_recorded = True
+            return received, step(tx)
+
+        try:
+            return self._db.write(everything)
+        except Unavailable:
+            raise
+        except Exception:
+            if is_recorded or not waiting:
+                raise
+        self._one_by_one(waiting)
+        return self._db.write(everything)
+
+    def _one_by_one(self, waiting: list[Deed]) -> None:
+        """Record each alone: what cannot be recorded at all must not keep everything else of its folder from it."""
+        while waiting:
+            try:
+                self._received(self._db.write(lambda tx: self._record(tx, waiting[:1])))
+            except Unavailable:
+                raise
+            except Exception:
+                log.exception("gathered.lost", folder=self.index.folder_id, deed=repr(waiting[0])[:300])
+            del waiting[0]
 
     def _record(self, tx: Transaction, deeds: Sequence[Deed]) -> list[Item]:
         received: list[Item] = []
@@ -166,4 +200,7 @@ class Recorder:
                 gathering.record()
             except Unavailable as error:
                 log.warning("gathered.not_recorded", cause=error.message)
+                self._closing.wait(AGAIN_SECONDS)
+            except Exception:  # this thread serves every folder
+                log.exception("gathered.not_recorded")
                 self._closing.wait(AGAIN_SECONDS)

@@ -238,6 +238,11 @@ def begin(tx: Transaction, session: Session) -> dict[str, Any]:
     return {"session": session.id, **session.login.facts, "address": address}
 
 
+def has_begun(tx: Transaction, session: Session) -> bool:
+    """Whether its row is there."""
+    return tx.execute(sa.select(SESSION.c.id).where(SESSION.c.id == session.id)).first() is not None
+
+
 def shown(tx: Transaction, session: Session, highest_sequence: int) -> None:
     """The newest entry that the session was shown so far."""
     tx.execute(_SHOWN, {"session": session.id, "highest": highest_sequence})

@@ -79,6 +79,8 @@ class Visit:
         return self._is_begun
 
     def _begin(self, tx: Transaction) -> None:
+        if self._who and sessions.has_begun(tx, self.session):
+            return  # it was committed when the database went away before it had said so
         self._who.update(sessions.begin(tx, self.session))
 
     def _began(self) -> None:

@@ -45,7 +45,7 @@ class Failures:
             if is_full or self._kept[source] >= self._per_source:
                 return
             self._kept[source] += 1
-            user_name, cause, banner = (_kept(text) for text in (user_name, cause, banner))
+            user_name, cause, banner = (printable(text) for text in (user_name, cause, banner))
             self._waiting.append(Failure(now, protocol, address, user_name, code, cause, banner))
 
     async def flush(self, pool: ThreadPool) -> None:
@@ -64,6 +64,6 @@ class Failures:
                 self._waiting.extendleft(reversed(noted[-room:] if room else []))
 
 
-def _kept(text: str) -> str:
-    """Without what no database or terminal takes."""
+def printable(text: str) -> str:
+    """What a client wrote without what no database or terminal takes."""
     return "".join(c if c.isprintable() else "?" for c in text.encode("utf-8", "backslashreplace").decode())

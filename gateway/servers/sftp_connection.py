@@ -19,6 +19,7 @@ from ..dropfolder.sessions import Login, Session
 from ..dropfolder.visit import Visit
 from ..errors import Denied, GatewayError, Unavailable
 from . import causes
+from .failures import printable
 from .host_key_proofs import Proofs
 from .limits import Handles, Ticket
 from .sftp_channel import SftpChannel
@@ -261,7 +262,7 @@ class SftpConnection(asyncssh.SSHServer):
     def _session(self, login: Login) -> Session:
         info = self._conn.get_extra_info
         algorithms = f"{info('recv_cipher')} {info('recv_mac')} / {info('send_cipher')} {info('send_mac')}"
-        banner = str(info("client_version", "")).removeprefix("SSH-2.0-")
+        banner = printable(str(info("client_version", "")).removeprefix("SSH-2.0-"))
         return Session(clock.new_id("ses"), login, "sftp", self._address, banner, algorithms)
 
     # -- channels

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.domain.folders import ReceiptMode
 from gateway.domain.states import DeliveryState
@@ -182,6 +183,73 @@ def test_while_the_database_is_away_nothing_is_gathered(
     visit.close(second)
     assert recorded(world) == 2
     assert visit.close_at_once(third)
+
+
+def test_a_commit_whose_answer_was_lost_is_made_again(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session begins once: its second beginning would be refused, and with it whatever else the folder writes."""
+    one, two = published(world, at, CONTENT, CONTENT + b"2")
+    visit = world.visit()
+    assert visit.close_at_once(opened(visit, one))
+    write = world.db.write
+
+    def silent(step: Callable[[Transaction], Any]) -> Any:
+        write(step)
+        raise Unavailable("the database does not answer; try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.db, "write", silent)
+        with pytest.raises(Unavailable):
+            world.folders.record_now()
+    world.visit().remove(f"/inbox/{two}")
+    visit.remove(f"/inbox/{one}")
+    assert [entry.received_at is not None for entry in world.entries()] == [True, False]
+
+
+def test_what_can_never_be_recorded_keeps_nothing_else_waiting(world: World, at: Time) -> None:
+    """Neither the reads before and behind it, nor what another session does, nor the end of the session itself."""
+    names = published(world, at, *(CONTENT + bytes([i]) for i in range(3)))
+    visit, other = world.visit(), world.visit()
+    assert visit.close_at_once(opened(visit, names[0]))
+    assert visit._gathering.gather(_impossible)
+    assert visit.close_at_once(opened(visit, names[1]))
+    with capture_logs() as logs:
+        other.remove(f"/inbox/{names[2]}")
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["gathered.lost"]
+    assert recorded(world) == 2
+    visit.end()
+    world.folders.record_now()
+    assert world.events()[-1] == "session.ended"
+
+
+def _impossible(tx: Transaction) -> None:
+    tx.connection().exec_driver_sql("INSERT INTO folder_session (id) VALUES ('ses_1')")
+
+
+def test_the_thread_that_records_outlives_what_nobody_foresaw(
+    world: World, at: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It serves every folder: without it, what is read is known only when something else is written."""
+    monkeypatch.setattr(gathering, "GATHER_SECONDS", 0.05)
+    monkeypatch.setattr(gathering, "AGAIN_SECONDS", 0.05)
+    (name,) = published(world, at, CONTENT)
+    visit = world.visit()
+    record, failed = visit._gathering.record, threading.Event()
+
+    def once() -> None:
+        if failed.is_set():
+            return record()
+        failed.set()
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(visit._gathering, "record", once)
+    assert visit._gathering.gather(lambda _: None)
+    assert failed.wait(10)
+    visit._gathering.write(lambda _: None)
+    assert visit.close_at_once(opened(visit, name))
+    deadline = time.monotonic() + 10
+    while not recorded(world) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert recorded(world) == 1
 
 
 def test_more_than_a_thousand_do_not_wait(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -464,6 +464,21 @@ def test_a_session_is_recorded_with_what_the_client_called_itself(world: World, 
     assert session.address_id
 
 
+def test_what_a_client_calls_itself_is_kept_as_text_that_can_be_kept(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL takes no NUL: the session would not begin, and nothing else of its folder could be recorded."""
+    monkeypatch.setattr(asyncssh.connection, "_validate_version", lambda _: b"Erp\0\x1b[31m")
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener, listener.sftp() as sftp:
+            assert "inbox" in await sftp.listdir(".")
+
+    asyncio.run(main())
+    (session,) = world.sessions()
+    assert session.banner == "Erp??[31m"
+
+
 def test_a_drain_lets_a_transfer_finish(world: World, tmp_path: Path) -> None:
     """SIGTERM: who transfers nothing goes at once, nobody new comes, the open file is read to its end."""
 
