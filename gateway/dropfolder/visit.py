@@ -2,7 +2,8 @@
 
 Paths are what `paths.normalise` returns. Questions (`stat`, `listing`, `open`) are answered from memory when
 `is_at_hand` says so; otherwise `ask` them, which may wait for the database, as everything that changes something
-does. What a call records has been committed when it returns.
+does. What a call changes has been committed when it returns, and so has a receipt; what else it records is a
+moment later (gathering.py).
 
 Errors: NotFound, Denied, Conflict, Refused, and Unavailable ("try again").
 """

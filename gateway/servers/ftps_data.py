@@ -301,7 +301,7 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
         self._finish(has_arrived=is_end and is_taken)
 
     def _finish(self, *, has_arrived: bool) -> None:
-        """Record, answer, close. The answer comes last: a client that has it knows that its read was recorded."""
+        """Record, answer, close. The answer comes last: what the client does next finds its read."""
         if self._closed:
             return
         if isinstance(self.file_obj, Download):
