@@ -119,6 +119,9 @@ class _Acceptor(ThreadedFTPServer):  # type: ignore[misc]
         """A session ends with its loop, which has lost sight of it while a wrong password waits for its answer."""
         try:
             super()._loop(handler)
+        except OSError:
+            if not handler._closed:  # else the client has gone already, and its descriptor may be another's by now
+                raise
         finally:
             handler.close()
 

@@ -69,6 +69,8 @@ class Pulse:
             connection.execute("SELECT 1")
         except psycopg.Error as error:
             self._hear(is_silent=isinstance(error, Silent | psycopg.errors.ConnectionTimeout))
+            if connection is not None:
+                connection.close()
         else:
             self._hear(is_silent=False)
             return connection

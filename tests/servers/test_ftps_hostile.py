@@ -11,8 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from pyftpdlib.ioloop import IOLoop
 
 from gateway import clock
 from gateway.domain.parties import Client
@@ -23,6 +25,7 @@ from gateway.dropfolder.visit import Visit
 from gateway.errors import Unavailable
 from gateway.keys import passwords
 from gateway.servers.ftps_control import FtpsSession
+from gateway.servers.ftpsd import _Acceptor
 from gateway.store.database import Transaction
 from tests.dropfolder.world import World
 from tests.servers.ftps_world import PASSWORD, Listener, get, listening
@@ -429,3 +432,15 @@ def test_a_client_that_is_disabled_is_out_within_ten_seconds(ftps: Listener) -> 
             client.voidcmd("NOOP")
         with pytest.raises(ftplib.error_perm, match="530"), ftps.session():
             pass
+
+
+@pytest.mark.parametrize("has_gone", [True, False])
+def test_a_client_that_went_before_its_loop_began_leaves_no_trace(has_gone: bool) -> None:
+    """Its descriptor is another's by then, the loop's own at worst (EINVAL). An error of one that lives is told."""
+    session = mock.Mock(_closed=has_gone)
+    session.add_channel.side_effect = OSError(errno.EINVAL, "Invalid argument")
+    acceptor = _Acceptor.__new__(_Acceptor)
+    acceptor.ioloop = mock.Mock(factory=IOLoop)
+    with contextlib.nullcontext() if has_gone else pytest.raises(OSError, match="Invalid argument"):
+        acceptor._loop(session)
+    session.close.assert_called_once_with()
