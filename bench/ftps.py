@@ -15,26 +15,20 @@ included. vsftpd runs as the user who runs the benchmark: its change of user, wh
 """
 
 import contextlib
-import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from bench.beside import state
 from bench.beside.ftp_clients import Access, Ftp, Lftp, Many
-from bench.beside.report import Report
+from bench.beside.rounds import BIG_BYTES, FILE_BYTES, FILES, FILES_A_SESSION, ROUNDS, SESSIONS, Rounds
 from bench.beside.servers import Bench, Server, directories, find
 from bench.beside.tree import Cost
 
-ROUNDS = int(os.environ.get("BRUNS", "3"))
-FILES, FILES_OF_LFTP, FILE_BYTES = 2000, 500, 80_000
-BIG_BYTES = 1 << 30
-SESSIONS, FILES_A_SESSION = 50, 100
+FILES_OF_LFTP = 500
 WORKLOADS = ("pull", "pull_lftp", "big", "many")
-_MB = 1e6
 
 
 class Measured:
@@ -96,49 +90,25 @@ class Measured:
             return self._server.tree.cost(clients.fetch)
 
 
-class Beside:
-    """The two servers in turn."""
+class Beside(Rounds[Measured]):
+    """The gateway and vsftpd in turn."""
 
-    def __init__(self, own: Measured, peer: Measured) -> None:
-        self._pair = (own, peer)
-        self._report = Report("vsftpd")
-        self._rss = (own.rss, peer.rss)
-
-    def _both(self, work: Callable[[Measured], Any]) -> tuple[Any, Any]:
-        own, peer = (work(one) for one in self._pair)
-        return own, peer
-
-    def round(self, number: int, workloads: tuple[str, ...]) -> None:
-        """Each workload once."""
-        for name in workloads:
-            getattr(self, f"_{name}")(number)
+    prefix = "ftps"
 
     def _pull(self, number: int) -> None:
-        self._add_files("ftps_pull", FILES, *self._both(lambda one: one.pull(f"pull{number}")))
+        self._add_files("pull", FILES, *self._both(lambda one: one.pull(f"pull{number}")))
 
     def _pull_lftp(self, number: int) -> None:
-        self._add_files("ftps_pull_lftp", FILES_OF_LFTP, *self._both(lambda one: one.pull_lftp(f"lftp{number}")))
-
-    def _add_files(self, name: str, files: int, own: Cost, peer: Cost) -> None:
-        self._report.add(f"{name}_cpu", "s/1000", own.cpu * 1000 / files, peer.cpu * 1000 / files)
-        self._report.add(f"{name}_rate", "files/s", files / own.wall, files / peer.wall)
-
-    def _big(self, number: int) -> None:
-        if number == 1:
-            self._both(Measured.big)  # into the page cache; and the gateway checks its digest once
-        own, peer = self._both(Measured.big)
-        self._report.add("ftps_big_cpu", "s/GB", own.cpu * 1e9 / BIG_BYTES, peer.cpu * 1e9 / BIG_BYTES)
-        self._report.add("ftps_big_rate", "MB/s", BIG_BYTES / _MB / own.wall, BIG_BYTES / _MB / peer.wall)
+        self._add_files("pull_lftp", FILES_OF_LFTP, *self._both(lambda one: one.pull_lftp(f"lftp{number}")))
 
     def _many(self, number: int) -> None:
         own, peer = self._both(lambda one: one.many(f"many{number}"))
-        self._add_files("ftps_many", SESSIONS * FILES_A_SESSION, own, peer)
-        grown = [(cost.peak - before) / _MB for cost, before in zip((own, peer), self._rss, strict=True)]
-        self._report.add("ftps_many_rss", "MB", *grown)
+        self._add_files("many", SESSIONS * FILES_A_SESSION, own, peer)
+        self._add_rss(own, peer)
 
-    def show(self) -> None:
-        """The figures."""
-        self._report.show()
+    def _add_files(self, name: str, files: int, own: Cost, peer: Cost) -> None:
+        self._add_cpu(name, files, own, peer)
+        self._add_rate(name, files, own, peer)
 
 
 @contextlib.contextmanager
@@ -147,7 +117,7 @@ def _measured(directory: Path, fetched: Path) -> Iterator[Beside]:
     _fill(bench)
     with bench.gateway("ftps") as own, bench.vsftpd() as peer:
         time.sleep(5)  # its workers have begun
-        yield Beside(*(Measured(bench, server, fetched) for server in (own, peer)))
+        yield Beside(Measured(bench, own, fetched), Measured(bench, peer, fetched), "vsftpd")
 
 
 def _fill(bench: Bench) -> None:
@@ -167,10 +137,7 @@ def main(*workloads: str) -> None:
     for program in ("vsftpd", "lftp"):
         find(program, program)
     with directories() as (directory, fetched), _measured(directory, fetched) as beside:
-        for number in range(1, ROUNDS + 1):
-            print(f"round {number} of {ROUNDS}", flush=True)
-            beside.round(number, workloads or WORKLOADS)
-        beside.show()
+        beside.run(workloads or WORKLOADS)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ the user who runs the benchmark: without its change of user, a log-in costs it l
 import asyncio
 import contextlib
 import math
-import os
 import shutil
 import sys
 import threading
@@ -35,20 +34,16 @@ import asyncssh
 
 from bench.beside import state
 from bench.beside.clients import Sftp
-from bench.beside.report import Report, absolute
+from bench.beside.report import absolute
+from bench.beside.rounds import BIG_BYTES, FILE_BYTES, FILES, FILES_A_SESSION, MB, ROUNDS, SESSIONS, Rounds
 from bench.beside.servers import Bench, Server, directories, find
 from bench.beside.tree import Cost
 
-ROUNDS = int(os.environ.get("BRUNS", "3"))
-FILES, FILE_BYTES = 2000, 80_000
 LISTED = 50_000
-BIG_BYTES = 1 << 30
 LOGINS, LOGINS_AT_ONCE = 200, 32
-SESSIONS, FILES_A_SESSION = 50, 100
 IDLE = 200
 DAEMON_MB, WITH_WORKERS_MB = 220, 400
 WORKLOADS = ("idle", "login", "pull", "list", "big", "many")
-_MB = 1e6
 
 
 class Measured:
@@ -156,22 +151,10 @@ class Measured:
         return cost, taken[math.ceil(len(taken) * 0.99) - 1]
 
 
-class Beside:
-    """The two servers in turn."""
+class Beside(Rounds[Measured]):
+    """The gateway and OpenSSH in turn."""
 
-    def __init__(self, own: Measured, peer: Measured) -> None:
-        self._pair = (own, peer)
-        self._report = Report("openssh")
-        self._rss = (own.rss, peer.rss)
-
-    def _both(self, work: Callable[[Measured], Any]) -> tuple[Any, Any]:
-        own, peer = (work(one) for one in self._pair)
-        return own, peer
-
-    def round(self, number: int, workloads: tuple[str, ...]) -> None:
-        """Each workload once."""
-        for name in workloads:
-            getattr(self, f"_{name}")(number)
+    prefix = "sftp"
 
     def _idle(self, number: int) -> None:
         if number == 1:  # a heap that was used already hides what a session costs
@@ -184,32 +167,19 @@ class Beside:
 
     def _pull(self, number: int) -> None:
         own, peer = self._both(lambda one: one.pull(f"pull{number}"))
-        self._report.add("sftp_pull_cpu", "s/1000", own.cpu * 1000 / FILES, peer.cpu * 1000 / FILES)
-        self._report.add("sftp_pull_rate", "files/s", FILES / own.wall, FILES / peer.wall)
+        self._add_cpu("pull", FILES, own, peer)
+        self._add_rate("pull", FILES, own, peer)
 
     def _list(self, number: int) -> None:
         own, peer = self._both(lambda one: one.list_twice(f"list{number}"))
         self._report.add("sftp_list_cold_cpu", "s", own[0], peer[0])
         self._report.add("sftp_list_cpu", "s", own[1], peer[1])
 
-    def _big(self, number: int) -> None:
-        if number == 1:
-            self._both(Measured.big)  # into the page cache; and the gateway checks its digest once
-        own, peer = self._both(Measured.big)
-        self._report.add("sftp_big_cpu", "s/GB", own.cpu * 1e9 / BIG_BYTES, peer.cpu * 1e9 / BIG_BYTES)
-        self._report.add("sftp_big_rate", "MB/s", BIG_BYTES / _MB / own.wall, BIG_BYTES / _MB / peer.wall)
-
     def _many(self, number: int) -> None:
         (own, own_p99), (peer, peer_p99) = self._both(lambda one: one.many(f"many{number}"))
-        files = SESSIONS * FILES_A_SESSION / 1000
-        self._report.add("sftp_many_cpu", "s/1000", own.cpu / files, peer.cpu / files)
+        self._add_cpu("many", SESSIONS * FILES_A_SESSION, own, peer)
         self._report.add("sftp_many_p99", "ms", own_p99 * 1e3, peer_p99 * 1e3)
-        grown = [(cost.peak - before) / _MB for cost, before in zip((own, peer), self._rss, strict=True)]
-        self._report.add("sftp_many_rss", "MB", *grown)
-
-    def show(self) -> None:
-        """The figures."""
-        self._report.show()
+        self._add_rss(own, peer)
 
 
 @contextlib.contextmanager
@@ -218,9 +188,9 @@ def _measured(directory: Path, fetched: Path) -> Iterator[Beside]:
     _fill(bench)
     with bench.gateway("sftp") as own, bench.sshd() as peer:
         time.sleep(5)  # its workers have begun
-        absolute("idle_daemon_mb", own.tree.pss(of_server_alone=True) / _MB, "MB", DAEMON_MB)
-        absolute("idle_with_workers_mb", own.tree.pss() / _MB, "MB", WITH_WORKERS_MB)
-        yield Beside(*(Measured(bench, server, fetched) for server in (own, peer)))
+        absolute("idle_daemon_mb", own.tree.pss(of_server_alone=True) / MB, "MB", DAEMON_MB)
+        absolute("idle_with_workers_mb", own.tree.pss() / MB, "MB", WITH_WORKERS_MB)
+        yield Beside(Measured(bench, own, fetched), Measured(bench, peer, fetched), "openssh")
 
 
 def _fill(bench: Bench) -> None:
@@ -247,10 +217,7 @@ def main(*workloads: str) -> None:
         find(program, package)
     asyncssh.set_log_level("CRITICAL")
     with directories() as (directory, fetched), _measured(directory, fetched) as beside:
-        for number in range(1, ROUNDS + 1):
-            print(f"round {number} of {ROUNDS}", flush=True)
-            beside.round(number, workloads or WORKLOADS)
-        beside.show()
+        beside.run(workloads or WORKLOADS)
 
 
 if __name__ == "__main__":

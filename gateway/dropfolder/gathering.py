@@ -66,9 +66,10 @@ class Gathering:
     def _may_be_receipt(self, opened: Item) -> bool:
         """By what is known here; another gateway may know more, and the receipt is then a moment later."""
         mode, item = self.index.receipt_mode, self.index.now(opened)
-        if item.received_at is not None or mode is ReceiptMode.API:
+        if item.received_at is not None:
             return False
-        return mode is ReceiptMode.FULL_READ or item.is_moved or item.is_gone or not item.listed
+        out_of_place = item.is_moved or item.is_gone or not item.listed
+        return mode is ReceiptMode.FULL_READ or (mode is ReceiptMode.DELETE and out_of_place)
 
     def write(self, step: Callable[[Transaction], T], reads: Sequence[Read] = ()) -> T:
         """`step`'s result after the commit; what waits, and these reads, are recorded before it."""

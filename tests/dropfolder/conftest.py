@@ -3,13 +3,15 @@
 import datetime as dt
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from gateway import clock
 from gateway.store import database as module
+from gateway.store import migrations
 from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database
+from gateway.store.database import Database, sqlite_url
 from tests.dropfolder.world import World
 
 
@@ -51,6 +53,14 @@ def database(database: Database) -> Iterator[Database]:
     yield database
     while World.open:
         World.open.pop().close()
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    """An empty database with the newest schema, to be copied."""
+    path = tmp_path / "template.db"
+    migrations.upgrade(sqlite_url(path))
+    return path
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """A client with a cursor loses nothing: whoever publishes, however often, whatever the clocks do meanwhile."""
 
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,13 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import clock
-from gateway.dropfolder.folders import DropFolders
 from gateway.dropfolder.nodes import Node
-from gateway.store import database, migrations
-from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database, sqlite_url
-from tests.dropfolder.conftest import Time
+from tests.dropfolder.ground import Ground
 from tests.dropfolder.world import World
 
 STEPS = st.one_of(
@@ -55,26 +48,17 @@ class Story:
     """Two gateways on one database, each with a session in one folder; a clock of its own."""
 
     def __init__(self, template: Path) -> None:
-        self.patch = pytest.MonkeyPatch()
-        self.at = Time()
-        self.patch.setattr(clock, "now", self.at.now)
-        self.patch.setattr(clock, "monotonic", self.at.monotonic)
-        self.patch.setattr(database, "now", lambda _tx: self.at.now())
-        fast = tuple(one for one in database._PRAGMAS if "sync" not in one)
-        self.patch.setattr(database, "_PRAGMAS", (*fast, "synchronous=OFF"))
-        self.directory = Path(tempfile.mkdtemp(dir=template.parent))
-        shutil.copy(template, self.directory / "gateway.db")
-        self.db = Database.open(sqlite_url(self.directory / "gateway.db"))
-        self.world = World(self.db, LocalBlobs(template.parent / "blobs"))
+        self.ground = Ground(template)
+        self.at = self.ground.at
+        self.world = World(self.ground.db, self.ground.blobs)
         here = self.world.visit()
-        self.world.folders = DropFolders(self.db, self.world.blobs, self.world.folders._settings)
+        self.world.another_gateway()
         self.visits = [here, self.world.visit()]
         self.cursors = [Cursors(), Cursors(), Cursors()]  # who stays at one gateway, at the other, who goes to both
 
     def close(self) -> None:
-        self.db.close()
-        self.patch.undo()
-        shutil.rmtree(self.directory)
+        self.world.close()
+        self.ground.close()
 
     def do(self, step: str, value: float) -> None:
         match step:
@@ -91,13 +75,6 @@ class Story:
         nodes = self.visits[gateway].ask(self.visits[gateway].listing, "/inbox").take(10**6)
         self.cursors[gateway].poll(nodes)
         self.cursors[2].poll(nodes)
-
-
-@pytest.fixture
-def template(tmp_path: Path) -> Path:
-    path = tmp_path / "template.db"
-    migrations.upgrade(sqlite_url(path))
-    return path
 
 
 @pytest.mark.timeout(300)

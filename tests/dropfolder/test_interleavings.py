@@ -1,8 +1,6 @@
 """Any interleaving of publishers, clocks, readers and movers keeps the folder's promises."""
 
 import datetime as dt
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,18 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from gateway import clock
 from gateway.domain.folders import ReceiptMode
 from gateway.dropfolder.visit import Visit
 from gateway.errors import Conflict, NotFound
-from gateway.store import database, migrations
-from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database, sqlite_url
-from tests.dropfolder.conftest import Time
+from tests.dropfolder.ground import Ground
 from tests.dropfolder.world import World
 
 SIZE = 40
-FAST = ("synchronous=OFF",)  # thousands of commits, none of which has to outlive the test
 TARGETS = ["/inbox/x.done", "/inbox/X.DONE", "/inbox/done/a", "/inbox/done/b", "/processed/a", "/inbox/done"]
 SHORT, LONG = st.sampled_from([0.3, 1.0, 1.7]), st.sampled_from([-3600.0, -61.0, 61.0, 3600.0])
 
@@ -66,21 +59,14 @@ class Interleavings(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch = pytest.MonkeyPatch()
-        self.at = Time()
-        self.patch.setattr(clock, "now", self.at.now)
-        self.patch.setattr(clock, "monotonic", self.at.monotonic)
-        self.patch.setattr(database, "now", lambda _tx: self.at.now())
-        self.patch.setattr(database, "_PRAGMAS", tuple(p for p in database._PRAGMAS if "sync" not in p) + FAST)
-        self.directory = Path(tempfile.mkdtemp(dir=self.template.parent))
-        shutil.copy(self.template, self.directory / "gateway.db")
-        self.db = Database.open(sqlite_url(self.directory / "gateway.db"))
+        self.ground = Ground(self.template)
+        self.at, self.db = self.ground.at, self.ground.db
         self.known: list[Known] = []
         self.inbox, self.archive = Cursor(), Cursor()
 
     @initialize(mode=st.sampled_from(list(ReceiptMode)))
     def open_folder(self, mode: ReceiptMode) -> None:
-        self.world = World(self.db, LocalBlobs(self.template.parent / "blobs"), mode=mode)
+        self.world = World(self.db, self.ground.blobs, mode=mode)
         here = [self.world.visit(), self.world.visit()]
         self.world.another_gateway()
         self.visits = [*here, self.world.visit()]
@@ -91,9 +77,7 @@ class Interleavings(RuleBasedStateMachine):
                 self._let_the_cursors_catch_up()
                 self.world.close()
         finally:
-            self.db.close()
-            self.patch.undo()
-            shutil.rmtree(self.directory)
+            self.ground.close()
 
     def _let_the_cursors_catch_up(self) -> None:
         self.at.pass_(300 * 3600)
@@ -252,13 +236,6 @@ class Interleavings(RuleBasedStateMachine):
                     reading = visit.open(f"{directory}/{node.name}")
                     assert reading.read(0, 99) == by_place[f"{directory}/{node.name}"].content
                     reading.release()
-
-
-@pytest.fixture
-def template(tmp_path: Path) -> Path:
-    path = tmp_path / "template.db"
-    migrations.upgrade(sqlite_url(path))
-    return path
 
 
 @pytest.mark.timeout(300)

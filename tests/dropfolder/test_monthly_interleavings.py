@@ -3,8 +3,6 @@
 import contextlib
 import csv
 import io
-import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,16 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from gateway import clock
 from gateway.delivery import orders
 from gateway.dropfolder.monthly import MonthCloser
 from gateway.dropfolder.visit import Visit
 from gateway.errors import Conflict
-from gateway.store import database, migrations
-from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database, sqlite_url
-from tests.dropfolder.conftest import Time
-from tests.dropfolder.test_interleavings import FAST, LONG, SHORT
+from tests.dropfolder.ground import Ground
+from tests.dropfolder.test_interleavings import LONG, SHORT
 from tests.dropfolder.world import PARIS, World, get, names
 
 DAY = 24 * 3600.0
@@ -34,22 +28,15 @@ class Months(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch = pytest.MonkeyPatch()
-        self.at = Time()
-        self.patch.setattr(clock, "now", self.at.now)
-        self.patch.setattr(clock, "monotonic", self.at.monotonic)
-        self.patch.setattr(database, "now", lambda _tx: self.at.now())
-        self.patch.setattr(database, "_PRAGMAS", tuple(p for p in database._PRAGMAS if "sync" not in p) + FAST)
-        self.directory = Path(tempfile.mkdtemp(dir=self.template.parent))
-        shutil.copy(self.template, self.directory / "gateway.db")
-        self.db = Database.open(sqlite_url(self.directory / "gateway.db"))
+        self.ground = Ground(self.template)
+        self.at, self.db = self.ground.at, self.ground.db
         self.deliveries: list[str] = []
         self.seen = [0, 0]  # the newest number that a gateway has shown
         self.over: dict[str, bytes] = {}  # closed months as they were first read
 
     @initialize()
     def open_folder(self) -> None:
-        self.world = World(self.db, LocalBlobs(self.template.parent / "blobs"))
+        self.world = World(self.db, self.ground.blobs)
         first = self.world.visit()
         self.world.another_gateway()
         self.visits = [first, self.world.visit()]
@@ -63,9 +50,7 @@ class Months(RuleBasedStateMachine):
                 assert self.seen == [self.numbers()] * 2
                 self.world.close()
         finally:
-            self.db.close()
-            self.patch.undo()
-            shutil.rmtree(self.directory)
+            self.ground.close()
 
     def numbers(self) -> int:
         """The folder's newest."""
@@ -121,13 +106,6 @@ class Months(RuleBasedStateMachine):
         years = names(visit, "/archive")
         months = [f"/archive/{year}/{month}" for year in years for month in names(visit, f"/archive/{year}")]
         return {name for month in months for name in names(visit, month)}
-
-
-@pytest.fixture
-def template(tmp_path: Path) -> Path:
-    path = tmp_path / "template.db"
-    migrations.upgrade(sqlite_url(path))
-    return path
 
 
 @pytest.mark.timeout(300)

@@ -3,7 +3,9 @@
 import datetime as dt
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -22,8 +24,9 @@ from gateway.domain.states import Channel, DeliveryState, DocumentState, Kind, N
 from gateway.dropfolder.folders import DropFolders
 from gateway.dropfolder.sessions import Login, Session
 from gateway.dropfolder.visit import Visit
+from gateway.store import migrations
 from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database, Transaction
+from gateway.store.database import Database, Transaction, sqlite_url
 
 T = TypeVar("T")
 PARIS = ZoneInfo("Europe/Paris")
@@ -167,6 +170,18 @@ class World:
 
     def sessions(self) -> list[FolderSession]:
         return list(self.ask(lambda tx: tx.exec(select(FolderSession)).all()))
+
+
+@contextmanager
+def on_sqlite(directory: Path, blobs: LocalBlobs | None = None) -> Iterator[World]:
+    """A world on a database of its own below a directory."""
+    url = sqlite_url(directory / "gateway.db")
+    migrations.upgrade(url)
+    db = Database.open(url)
+    world = World(db, blobs or LocalBlobs(directory / "blobs"))
+    yield world
+    world.close()
+    db.close()
 
 
 def names(visit: Visit, path: str = "/inbox") -> list[str]:

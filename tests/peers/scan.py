@@ -9,10 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gateway.store import migrations
-from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database, sqlite_url
-from tests.dropfolder.world import World
+from tests.dropfolder.world import on_sqlite
 from tests.servers.ftps_world import listening
 
 MANY = {"connections_before_login_per_source": 100}  # a scanner opens many that never log in
@@ -22,16 +19,10 @@ def main(sslyze: str) -> int:
     """0: both listeners comply."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        url = sqlite_url(folder / "gateway.db")
-        migrations.upgrade(url)
-        db = Database.open(url)
-        world = World(db, LocalBlobs(folder / "blobs"))
-        with listening(world, folder, MANY) as listener:
+        with on_sqlite(folder) as world, listening(world, folder, MANY) as listener:
             command = [sslyze, "--mozilla_config", "intermediate", "--certinfo_ca_file", str(listener.certificate)]
             explicit = subprocess.run([*command, "--starttls", "ftp", f"localhost:{listener.port}"], check=False)
             implicit = subprocess.run([*command, f"localhost:{listener.implicit_port}"], check=False)
-        world.close()
-        db.close()
     return explicit.returncode or implicit.returncode
 
 

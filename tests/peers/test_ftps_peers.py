@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.folders import Folder, ReceiptMode
-from gateway.store import migrations
 from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database, sqlite_url
+from gateway.store.database import Database
 from tests.cluster import Cluster
-from tests.dropfolder.world import World
+from tests.dropfolder.world import World, on_sqlite
 from tests.peers import program, requires
 from tests.servers.ftps_world import PASSWORD, Listener, listening
 
@@ -24,13 +23,8 @@ CONTENTS = [hashlib.sha256(b"%d" % i).digest() * (50 + 3000 * i * i) for i in ra
 
 @pytest.fixture
 def world(tmp_path: Path, blobs: LocalBlobs) -> Iterator[World]:
-    url = sqlite_url(tmp_path / "gateway.db")
-    migrations.upgrade(url)
-    opened = Database.open(url)
-    made = World(opened, blobs)
-    yield made
-    made.close()
-    opened.close()
+    with on_sqlite(tmp_path, blobs) as made:
+        yield made
 
 
 class Client:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store import migrations
 from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database, sqlite_url
-from tests.dropfolder.world import World
+from tests.dropfolder.world import World, on_sqlite
 from tests.peers import program, requires
 from tests.servers import sftp_world
 from tests.servers.ftps_world import Listener, listening
@@ -32,16 +30,10 @@ ANYTHING = "ALL:COMPLEMENTOFALL@SECLEVEL=0"
 @pytest.fixture(scope="module")
 def ftps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
     folder = tmp_path_factory.mktemp("scans")
-    url = sqlite_url(folder / "gateway.db")
-    migrations.upgrade(url)
-    db = Database.open(url)
-    world = World(db, LocalBlobs(folder / "blobs"))
     # A scanner opens many connections that never log in.
     limits = {"connections_before_login_per_source": 100}
-    with listening(world, folder, limits) as listener:
+    with on_sqlite(folder) as world, listening(world, folder, limits) as listener:
         yield listener
-    world.close()
-    db.close()
 
 
 class Handshakes:
@@ -141,18 +133,13 @@ def test_nmap_gives_tls_the_best_grade(ftps: Listener) -> None:
 @requires("nmap")
 def test_nmap_s_ssh_scripts_see_modern_algorithms(tmp_path: Path, blobs: LocalBlobs) -> None:
     """No protocol 1, no SHA-1, no CBC; keys are the only way in."""
-    url = sqlite_url(tmp_path / "gateway.db")
-    migrations.upgrade(url)
-    db = Database.open(url)
-    world = World(db, blobs)
 
-    async def scan() -> str:
+    async def scan(world: World) -> str:
         async with sftp_world.listening(world, tmp_path, connections_before_login_per_source=100) as listener:
             return await asyncio.to_thread(nmap, listener.port, "+ssh2-enum-algos,+ssh-auth-methods,+sshv1")
 
-    said = asyncio.run(scan())
-    world.close()
-    db.close()
+    with on_sqlite(tmp_path, blobs) as world:
+        said = asyncio.run(scan(world))
     assert "supports SSHv1" not in said
     assert not re.findall(r"sha1\b|-cbc|arcfour|3des|ssh-dss|md5|group1-", said), said
     methods = re.search(r"Supported authentication methods: *\n((?:\|_? {4}\S+\n)+)", said)

@@ -11,10 +11,8 @@ import pytest
 
 from gateway import clock
 from gateway.domain.folders import Folder, ReceiptMode, SshKey
-from gateway.store import migrations
 from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database, sqlite_url
-from tests.dropfolder.world import World
+from tests.dropfolder.world import World, on_sqlite
 from tests.peers import program, requires
 from tests.servers.sftp_world import Listener, eventually, listening
 
@@ -28,13 +26,8 @@ SSH = (
 
 @pytest.fixture
 def world(tmp_path: Path, blobs: LocalBlobs) -> Iterator[World]:
-    url = sqlite_url(tmp_path / "gateway.db")
-    migrations.upgrade(url)
-    opened = Database.open(url)
-    made = World(opened, blobs)
-    yield made
-    made.close()
-    opened.close()
+    with on_sqlite(tmp_path, blobs) as made:
+        yield made
 
 
 class Client:

@@ -5,19 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store import migrations
 from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database, sqlite_url
-from tests.dropfolder.world import World
+from tests.dropfolder.world import World, on_sqlite
 
 
 @pytest.fixture
 def world(tmp_path: Path, blobs: LocalBlobs) -> Iterator[World]:
     """A client with a folder."""
-    url = sqlite_url(tmp_path / "gateway.db")
-    migrations.upgrade(url)
-    opened = Database.open(url)
-    made = World(opened, blobs)
-    yield made
-    made.close()
-    opened.close()
+    with on_sqlite(tmp_path, blobs) as made:
+        yield made

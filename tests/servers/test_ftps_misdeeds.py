@@ -19,10 +19,7 @@ import pytest
 from OpenSSL import SSL
 
 from gateway.servers.ftps_control import FtpsSession
-from gateway.store import migrations
-from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database, sqlite_url
-from tests.dropfolder.world import World
+from tests.dropfolder.world import on_sqlite
 from tests.servers.ftps_world import PASSWORD, Listener, get, listening
 from tests.servers.test_ftps_hostile import eventually, has_left, in_tls
 
@@ -38,8 +35,9 @@ QUIET = (OSError, EOFError, ssl.SSLError, SSL.Error)
 class Station:
     """A listener, a file that everybody fetches, and a large one."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, folder: Path) -> None:
         self.listener = listener
+        self.folder = folder
         self.errors: list[object] = []  # that nobody foresaw
         self.name, self.large = listener.publish(CONTENT, LARGE)
 
@@ -47,17 +45,15 @@ class Station:
 @pytest.fixture(scope="module")
 def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
     folder = tmp_path_factory.mktemp("misdeeds")
-    url = sqlite_url(folder / "gateway.db")
-    migrations.upgrade(url)
-    db = Database.open(url)
     limits = {"connections_per_client": 80, "login_seconds": LOGIN_SECONDS}
-    world = World(db, LocalBlobs(folder / "blobs"))
-    with listening(world, folder, limits) as listener, pytest.MonkeyPatch.context() as patch:
-        made = Station(listener)
+    with (
+        on_sqlite(folder) as world,
+        listening(world, folder, limits) as listener,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        made = Station(listener, folder)
         patch.setattr(FtpsSession, "log_exception", lambda *_: made.errors.append(traceback.format_exc()[-300:]))
         yield made
-    world.close()
-    db.close()
 
 
 def pour(sock: socket.socket, content: bytes) -> None:
@@ -424,12 +420,12 @@ def meanwhile(station: Station, kind: str, name: str) -> float:
         return serve_one(station)
 
 
-def open_blobs() -> int:
-    """Descriptors of published or uploaded bytes in this process."""
+def open_blobs(folder: Path) -> int:
+    """Descriptors of this process for bytes that were published or uploaded below a directory."""
     count = 0
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
-            count += "/blobs/" in os.readlink(f"/proc/self/fd/{name}")
+            count += os.readlink(f"/proc/self/fd/{name}").startswith(f"{folder}/blobs/")
     return count
 
 
@@ -449,7 +445,7 @@ def test_a_well_behaved_client_is_served_meanwhile(station: Station, kind: str, 
     if seconds > SERVED_SECONDS:  # another process may have had the cores
         seconds = meanwhile(station, kind, name)
     assert seconds < SERVED_SECONDS
-    assert eventually(lambda: has_left(station.listener) and not open_blobs(), 15)
+    assert eventually(lambda: has_left(station.listener) and not open_blobs(station.folder), 15)
     errors, station.errors = station.errors, []
     assert errors == []
 
