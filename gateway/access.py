@@ -166,7 +166,9 @@ def _check_scope(tx: Transaction, scope: str) -> None:
             code="scope",
         )
     if tx.get(Client, rest) is None:
-        raise Refused("the scope names no client that exists", code="scope")
+        raise Refused(
+            "the scope names no client that exists: client:<id>, with an id that GET /clients lists", code="scope"
+        )
 
 
 def authenticate(db: Database, secret: str) -> Actor:

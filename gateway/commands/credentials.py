@@ -13,13 +13,14 @@ import typer
 
 from .. import clock
 from . import show
-from .options import AsJson, call
+from .options import AsJson, call, settings
 from .parties import Client, client_id
 from .reach import Api, named
 
 keys = typer.Typer(no_args_is_help=True, help="SSH keys that open a client's drop folder.")
 passwords = typer.Typer(no_args_is_help=True, help="Passwords that open a client's drop folder.")
 permits = typer.Typer(no_args_is_help=True, help="Permits of the legacy SFTP listener, for old programs of clients.")
+Days = Annotated[int | None, typer.Option("--days", min=1, max=3650, help="It ends after so many days.")]
 
 
 @keys.command("add")
@@ -28,12 +29,14 @@ def add_key(
     client: Client,
     file: Annotated[Path, typer.Argument(help="Public key, OpenSSH format; - reads standard input.")],
     label: Annotated[str, typer.Option("--label", help="What the client calls it.")] = "",
+    days: Days = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a public key open a client's drop folder."""
     # What is no text is no key, which the API says.
     public_key = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8", "replace")
-    body = {"public_key": public_key.strip(), "label": label or file.stem}
+    ends = {"expires_at": _in_days(days)} if days else {}
+    body = {"public_key": public_key.strip(), "label": label or file.stem, **ends}
     show.thing(_add(context, client, "keys", body), as_json)
 
 
@@ -58,7 +61,7 @@ def add_password(
     context: typer.Context,
     client: Client,
     label: Annotated[str, typer.Option("--label", help="What the client calls it.")] = "password",
-    days: Annotated[int | None, typer.Option("--days", min=1, max=3650, help="It ends after so many days.")] = None,
+    days: Days = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a password and show it, once. A folder has two at most: the one to come and the one to go."""
@@ -94,6 +97,8 @@ def add_permit(
     """Let a client's old program in, from the networks that its folders are bound to, for a while."""
     body = {"reason": reason, "ends_at": _in_days(days), "folder": folder}
     show.thing(_add(context, client, "legacy-permits", body), as_json)
+    if not settings(context).sftp_legacy.enabled:
+        print("it opens nothing yet: [sftp_legacy] enabled = true, and a restart, open that port", file=sys.stderr)
 
 
 @permits.command("list")

@@ -11,6 +11,7 @@ import typer
 
 from . import show
 from .options import AsJson, settings
+from .parties import client_id, folder_of
 from .reach import Api, run
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def verify(
         typer.Option("--entries", exists=True, help="Directory of the documents: each must be what was published."),
     ] = None,
     folder: Annotated[
-        str | None, typer.Option("--folder", help="Id of a folder: its manifests and its numbers, from this gateway.")
+        str | None,
+        typer.Option("--folder", help="A folder's id, or its client: manifests and numbers, from this gateway."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,6 +70,8 @@ def _status(proof: "Proof") -> int:
 
 async def _of_folder(api: Api, folder: str) -> tuple[list["Source"], list["Event"]]:
     """Its manifests and its events."""
+    if not folder.startswith("fld_"):
+        folder = (await folder_of(api, f"/clients/{await client_id(api, folder)}/folders", None))["id"]
     return await _manifests(api, folder), await _events(api, folder)
 
 

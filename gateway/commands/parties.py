@@ -27,7 +27,7 @@ async def client_id(api: Api, client: str) -> str:
         return named(client)
     found = [one for one in await api.every("/clients", name=client) if one["name"].casefold() == client.casefold()]
     if not found:
-        raise NotFound(f"no client is named {client!r}")
+        raise NotFound(f"no client is named {client!r}: gateway client list shows them")
     if len(found) > 1:
         raise Conflict(f"{len(found)} clients are named {client!r}: use the id of one")
     return str(found[0]["id"])
@@ -70,7 +70,7 @@ def list_clients(
 def dry_run(
     context: typer.Context,
     client: Client,
-    on: Annotated[bool, typer.Option("--on/--off", help="On: plan and explain everything, let nothing leave.")] = True,
+    on: Annotated[bool, typer.Option("--on/--off", help="On: plan and explain everything, let nothing leave.")],
     cancel_held: Annotated[bool, typer.Option("--cancel-held", help="With --off: cancel what it held.")] = False,
     reason: Annotated[str, typer.Option("--reason", help="For the record.")] = "",
     as_json: AsJson = False,

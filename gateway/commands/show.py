@@ -77,10 +77,15 @@ def _cell(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case list():
-            return ", ".join(map(_cell, value)) or "-"
+            return ", ".join(map(_item, value)) or "-"
         case dict():
             return ", ".join(f"{key}={_cell(item)}" for key, item in value.items())
     return _safe(str(value))
+
+
+def _item(value: Any) -> str:
+    """One of a list; a pair in it as it is typed: /out/factures=/inbox."""
+    return "=".join(map(_cell, value)) if isinstance(value, list) else _cell(value)
 
 
 def _safe(text: str) -> str:
@@ -159,8 +164,10 @@ def proof(of_manifests: "Proof", wants_json: bool) -> None:
     wrong = sum(one.is_wrong for one in of_manifests.findings)
     if of_manifests.holds:
         out.print("[green]nothing is missing[/]")
+    elif wrong:
+        out.print(f"[red]not proven: {_count(wrong, 'thing')} wrong[/]")
     else:
-        out.print(f"[red]not proven: {_count(wrong, 'thing')} wrong[/]" if wrong else "[red]no manifest there[/]")
+        out.print("[red]no manifest there[/]: that of a day is made once the day is over")
 
 
 def lives(told: Sequence[Mapping[str, Any]], wants_json: bool) -> None:

@@ -1,14 +1,15 @@
 """`gateway token`: bearer tokens of the API. A secret is shown once, when it is made."""
 
 import datetime as dt
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .. import clock
 from . import show
 from .options import AsJson, call
-from .reach import named
+from .parties import client_id
+from .reach import Api, named
 
 app = typer.Typer(no_args_is_help=True, help="API tokens.")
 
@@ -20,7 +21,8 @@ def create(
     scope: Annotated[
         str,
         typer.Option(
-            "--scope", help="operator:admin, operator:operator, operator:viewer, operator:auditor, client:ID."
+            "--scope",
+            help="operator:admin, operator:operator, operator:viewer, operator:auditor; client: with its id or name.",
         ),
     ] = "operator:operator",
     days: Annotated[int | None, typer.Option("--days", min=1, max=3650, help="It ends after so many days.")] = None,
@@ -28,7 +30,13 @@ def create(
 ) -> None:
     """Make a token and show its secret, once."""
     ends = (clock.now() + dt.timedelta(days=days)).isoformat() if days else None
-    made = call(context, lambda api: api.post("/tokens", {"name": name, "scope": scope, "expires_at": ends}))
+
+    async def act(api: Api) -> Any:
+        kind, _, client = scope.partition(":")
+        exact = f"client:{await client_id(api, client)}" if kind == "client" and client else scope
+        return await api.post("/tokens", {"name": name, "scope": exact, "expires_at": ends})
+
+    made = call(context, act)
     show.line(made, made["token"], as_json)
 
 

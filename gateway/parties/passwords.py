@@ -39,7 +39,10 @@ def add_password(
         raise Refused("the password would have expired already", code="expires_in_the_past")
     rows = tx.exec(select(FolderPassword).where(FolderPassword.folder_id == folder.id)).all()
     if sum(is_in_use(row, at) for row in rows) >= MOST:
-        raise Conflict(f"the folder has {MOST} passwords: revoke the old one first", code="too_many_passwords")
+        raise Conflict(
+            f"the folder has {MOST} passwords, the most: revoke one first (gateway password list, then revoke)",
+            code="too_many_passwords",
+        )
     row = FolderPassword(
         folder_id=folder.id,
         label=label.strip(),

@@ -65,10 +65,19 @@ def test_nothing_to_verify_is_2(gateway: Gateway, words: tuple[str, ...]) -> Non
     assert gateway("manifest", "verify", *words)[0] == 2
 
 
+def test_a_folder_is_named_by_its_client(gateway: Gateway) -> None:
+    """Its own id stands in no table that a person reads first."""
+    assert gateway("client", "add", "Apuron")[0] == 0
+    code, out, err = gateway("manifest", "verify", "--folder", "apuron")
+    assert (code, err) == (2, ""), out
+    code, _, err = gateway("manifest", "verify", "--folder", "Nobody")
+    assert code == 1 and "gateway client list" in err
+
+
 def test_a_directory_without_a_manifest_is_2_and_says_so(gateway: Gateway, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     code, out, _ = gateway("manifest", "verify", tmp_path / "empty")
-    assert (code, out.strip()) == (2, "no manifest there")
+    assert (code, out.strip()) == (2, "no manifest there: that of a day is made once the day is over")
 
 
 def test_what_a_hostile_manifest_says_does_not_steer_the_terminal(gateway: Gateway, tmp_path: Path) -> None:

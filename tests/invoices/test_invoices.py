@@ -243,6 +243,18 @@ def test_a_number_that_french_rules_forbid_cannot_be_made() -> None:
         _facts(0, number="2026.11 1")
 
 
+def test_whoever_tries_the_gateway_gets_invoices_and_what_to_register(tmp_path: Path) -> None:
+    """The names are the numbers; what is there stays, so that the same call again changes nothing."""
+    command = [sys.executable, "-m", "gateway.invoices", str(tmp_path / "samples"), "--count", "2"]
+    for content in (b"%PDF", b"mine"):
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        first, second = map(Path, told[:2])
+        assert (first.name[-10:], second.name[-10:]) == ("000001.pdf", "000002.pdf")
+        assert first.read_bytes().startswith(content)
+        first.write_bytes(b"mine")
+    assert told[2] == f"seller {invoices.DISTRIBUTOR.siren}, buyer {invoices.FOUNDRY.siren}, contract CARD-S-000101"
+
+
 @requires("qpdf", "pdftotext")
 def test_other_readers_agree(pdf: bytes, facts: invoices.InvoiceFacts, tmp_path: Path) -> None:
     """qpdf finds nothing to repair; poppler reads French, signs of currency included."""
