@@ -180,7 +180,7 @@ def _to_try(
             f'  curl --ssl-reqd --cacert {roots} -u "{account.user}:$(cat {password})" {ftps}',
             f"  ls {shlex.quote(str(of.mailbox / 'new'))}",
             f"  cp {invoice} {unfinished}/ && mv {unfinished}/{of.invoice.name} {new}/",
-            f"  alias gw={shlex.quote(command)}",
+            f'  gw() {{ {command} "$@"; }}',
             "  gw status",
             "  gw queue list",
             f"  gw submit {invoice}",
