@@ -190,7 +190,7 @@ def connections(
     limit: Limit = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """Who is connected to the drop folders now, from where, with what."""
+    """Who is connected to the drop folders now, from where, with what, and what they did last."""
     if failed:
         found = call(context, lambda api: api.every("/connections/failures", limit))
         columns = {
@@ -212,6 +212,7 @@ def connections(
         "banner": "client",
         "started_at": "since",
         "highest_sequence": "seen up to",
+        "last_act": "last did",
     }
     show.table(found, columns, empty="nobody is connected", wants_json=as_json)
 

@@ -13,7 +13,7 @@ import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -274,7 +274,7 @@ class _Daemon:
         """Until stopped."""
         self._loop = asyncio.get_running_loop()
         await self._core.work.run(self._take_over)
-        app = create_app(parts_of(self._core))
+        app = create_app(replace(parts_of(self._core), last_act=self._folders.last_act))
         tcp = httpd.bind_loopback(self._core.settings.http.listen)
         unix = httpd.bind_unix(state.admin_socket(self._core.settings.store))
         http = httpd.HttpServer(app, [tcp, unix])

@@ -63,6 +63,7 @@ class DropFolders:
         # One a folder, while anybody is there or something waits to be recorded; the index for a while after.
         self._used: WeakValueDictionary[str, Gathering] = WeakValueDictionary()
         self._indexes: WeakValueDictionary[str, Index] = WeakValueDictionary()
+        self._visits: WeakValueDictionary[str, Visit] = WeakValueDictionary()  # by session
         self._memory = Memory(settings.index_megabytes * 1_000_000)
         self._lock = threading.Lock()
 
@@ -142,6 +143,15 @@ class DropFolders:
 
     def visit(self, session: Session) -> Visit:
         """A session's view; `begin` it."""
+        self._visits[session.id] = visit = self._visit(session)
+        return visit
+
+    def last_act(self, session_id: str) -> str | None:
+        """What a session asked for last, as `read /inbox/…`; None: nothing yet, or it is not one of this process."""
+        visit = self._visits.get(session_id)
+        return " ".join(visit.last_act) if visit is not None and any(visit.last_act) else None
+
+    def _visit(self, session: Session) -> Visit:
         gathering = self._gathering(session.login.folder_id)
         folder_id = session.login.folder_id
         if session.login.is_intake:

@@ -49,6 +49,7 @@ class Visit:
         self.session = session
         self.path_bytes = path_bytes  # of what a client may ask for
         self.highest_sequence = 0  # of the entries that it was shown
+        self.last_act = ("", "")  # what it asked for last, for operators: a verb and a path
         self._db = db
         self._index = gathering.index
         self._content = content
@@ -163,6 +164,7 @@ class Visit:
 
     def listing(self, path: str) -> Listing:
         """The content of a folder as it is now; NotFound when it is none."""
+        self.last_act = ("list", path)
         if (area := self._area(path)) is not None:
             return area.listing(path)
         self._directory(path)
@@ -173,6 +175,7 @@ class Visit:
 
     def open(self, path: str) -> File:
         """The file's bytes; NotFound, Conflict for a folder, Unavailable when the store does not give them."""
+        self.last_act = ("read", path)
         if (area := self._area(path)) is not None:
             return area.open(path)
         item = self._find(path)
@@ -273,6 +276,7 @@ class Visit:
 
     def create(self, path: str, *, is_new: bool = False, truncates: bool = True) -> Upload:
         """A file to be written: see Area.create. Denied where clients only read."""
+        self.last_act = ("write", path)
         area = self._area_to_change(path)
         if area is None:
             raise Denied("this folder is for reading: what you send goes to another one")
@@ -314,6 +318,7 @@ class Visit:
 
     def remove(self, path: str) -> None:
         """Take a file out of the inbox, for good. It stays in the archive."""
+        self.last_act = ("remove", path)
         if (area := self._area_to_change(path)) is not None:
             area.remove(path)
             return
@@ -331,6 +336,7 @@ class Visit:
 
     def rename(self, path: str, target: str) -> None:
         """Move a file's name inside the home; onto itself it stays."""
+        self.last_act = ("rename", path)
         if (area := self._area_to_change(path)) is not None:
             if self._area(target) is not area:
                 area.stat(path)

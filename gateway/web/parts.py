@@ -13,7 +13,10 @@ from ..store.database import Database
 
 @dataclass(frozen=True)
 class Parts:
-    """`pool` is the web's own; `wake` says that there may be work, and is called on the loop's thread."""
+    """`pool` is the web's own; `wake` says that there may be work, and is called on the loop's thread.
+
+    `last_act`: what a session in a drop folder asked for last, where this process serves it.
+    """
 
     settings: Settings
     db: Database
@@ -22,3 +25,4 @@ class Parts:
     renditions: Renditions
     pool: ThreadPool
     wake: Callable[[], None]
+    last_act: Callable[[str], str | None] = lambda _: None

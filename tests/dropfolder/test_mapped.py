@@ -121,3 +121,21 @@ def test_every_call_with_a_path_is_mapped() -> None:
         if not name.startswith("_") and {"path", "target"} & set(inspect.signature(call).parameters) and name != "ask"
     }
     assert calls == {name for name in vars(MappedVisit) if not name.startswith("_")}
+
+
+def test_an_operator_sees_what_a_session_asked_for_last(world: World, at: Time) -> None:
+    """Of its own sessions a process knows it; under the gateway's own names."""
+    world.publish(b"one")
+    _map(world, at, _out="/inbox")
+    visit, name = world.visit(), world.entries()[0].name
+    session = visit.session.id
+    assert (world.folders.last_act(session), world.folders.last_act("ses_1")) == (None, None)
+    for act, said in (
+        (lambda: _names(visit, "/out"), "list /inbox"),
+        (lambda: visit.close(visit.open(f"/out/{name}")), f"read /inbox/{name}"),
+        (lambda: visit.rename(f"/out/{name}", "/out/a.pdf"), f"rename /inbox/{name}"),
+        (lambda: visit.create("/sandbox/b.pdf").release(), "write /sandbox/b.pdf"),
+        (lambda: visit.remove("/out/a.pdf"), "remove /inbox/a.pdf"),
+    ):
+        act()
+        assert world.folders.last_act(session) == said

@@ -1,5 +1,7 @@
 """Who is connected: open sessions only, and a client sees its own."""
 
+from dataclasses import replace
+
 from gateway import clock, evidence
 from gateway.domain.folders import FailedConnection, Folder, FolderSession
 from gateway.store.database import Transaction
@@ -36,6 +38,14 @@ def test_open_sessions_are_shown_with_where_they_come_from_and_what_opened_them(
     page = anywhere.ask("GET", "/connections", "viewer", params={"limit": 1}).json()
     rest = anywhere.ask("GET", "/connections", "viewer", params={"limit": 1, "cursor": page["next_cursor"]}).json()
     assert [one["id"] for one in rest["items"]] == [second]
+
+
+def test_a_session_says_what_it_asked_for_last(anywhere: World) -> None:
+    """Of sessions of another process nothing is known."""
+    here, elsewhere = begun(anywhere, 0), begun(anywhere, 1)
+    anywhere.app.state.parts = replace(anywhere.app.state.parts, last_act={here: "read /inbox/a.pdf"}.get)
+    items = anywhere.ask("GET", "/connections", "viewer").json()["items"]
+    assert {one["id"]: one["last_act"] for one in items} == {here: "read /inbox/a.pdf", elsewhere: None}
 
 
 def test_a_client_sees_its_own_connections_only(gateway: World) -> None:

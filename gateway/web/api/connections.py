@@ -1,6 +1,7 @@
 """Who is connected to the drop folders now, and who could not log in: with the cause in plain words."""
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -37,6 +38,7 @@ class ConnectionShown(BaseModel):
     algorithms: str
     highest_sequence: int = Field(description="The newest entry that it was shown")
     started_at: dt.datetime
+    last_act: str | None = Field(description="What it asked for last, as `read /inbox/…`; null: nothing, or elsewhere")
 
 
 @routes.get("", response_model=Page[ConnectionShown])
@@ -50,7 +52,7 @@ async def find(call: Reading, wanted: Annotated[Listing, Query()]) -> Response:
         if (after := wanted.after) is not None:
             query = query.where(col(FolderSession.id) > after)
         rows: Any = tx.execute(query.order_by(col(FolderSession.id)).limit(wanted.limit + 1)).all()
-        return pages.of_things(rows, wanted, _shown)
+        return pages.of_things(rows, wanted, lambda row: _shown(row, call.parts.last_act))
 
     return await call.answer(step)
 
@@ -79,8 +81,8 @@ def _select() -> Any:
     )
 
 
-def _shown(row: Any) -> dict[str, Any]:
-    return ConnectionShown.model_validate(row._mapping).model_dump(mode="json")
+def _shown(row: Any, last_act: Callable[[str], str | None]) -> dict[str, Any]:
+    return ConnectionShown(**row._mapping, last_act=last_act(row.id)).model_dump(mode="json")
 
 
 class FailureShown(BaseModel):
