@@ -38,8 +38,9 @@ come to.
 
 - `id` is the private key whose public half the folder knows; `id.pub` is that half. The file belongs to the user that
   runs the client and to nobody else (mode 0600), as do the files with a password.
-- `known_hosts` holds the gateway's two host keys (`gateway host-keys list`), one a line:
-  `[gateway.example]:2022 ssh-ed25519 AAAA…`. Take them from the issuer, not from the first connection.
+- `known_hosts` holds the gateway's two host keys, one a line: `[gateway.example]:2022 ssh-ed25519 AAAA…`. Take them
+  from the issuer (`ssh-keyscan -p 2022` on the gateway itself), not from the first connection; `gateway host-keys list`
+  has their fingerprints.
 - `authority.pem` is the authority that signed the gateway's TLS certificate. If the system knows it, leave it out.
 - Delete what you have read. A deletion is the receipt; a rename counts as one too, together with a full read.
 """
