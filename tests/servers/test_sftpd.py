@@ -14,6 +14,8 @@ from typing import Any
 import asyncssh
 import pytest
 import sqlalchemy as sa
+from asyncssh.constants import MSG_CHANNEL_WINDOW_ADJUST
+from asyncssh.packet import UInt32
 from structlog.testing import capture_logs
 
 from gateway import clock
@@ -418,6 +420,33 @@ def test_what_a_client_took_before_its_connection_was_lost_is_known_by_its_windo
                 async with listener.sftp() as sftp, sftp.open(f"inbox/{name}", "rb") as rest:
                     assert await rest.read(4_000_000, offset) == content[offset:]  # type: ignore[comparison-overlap]
                 assert (world.entry().fully_read_at is not None) is is_whole
+
+    asyncio.run(main())
+
+
+def test_a_window_that_a_client_widens_ahead_says_nothing_of_what_it_took(world: World, tmp_path: Path) -> None:
+    """libssh opens with 64 kB and makes it 1.28 MB before it has read anything, PuTTY widens as it goes."""
+    content = os.urandom(300_000)
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener:
+            (name,) = listener.publish(content)
+            connection = await listener.connect()
+            raw = await Raw.open(connection, window=64_000)
+            file = handle(await raw.ask(Type.OPEN, s(f"/inbox/{name}"), u32(1), u32(0)))
+            raw._writer.channel.send_packet(MSG_CHANNEL_WINDOW_ADJUST, UInt32(1_216_000))
+            await raw.ask(Type.FSTAT, file)
+            raw.pause()
+            raw.send(*(request(Type.READ, file, u64(offset), u32(100_000)) for offset in range(0, 300_000, 100_000)))
+            (served,) = listener.server.connections
+            (channel,) = served._channels
+            await eventually(lambda: channel._engine.position > 300_000)
+            connection.abort()
+            await eventually(lambda: bool(world.bodies("session.ended")))
+            assert world.entry().read_ranges == []
+            async with listener.sftp() as sftp, sftp.open(f"inbox/{name}", "rb") as looked:
+                assert await looked.read(10, 0) == content[:10]  # type: ignore[comparison-overlap]
+            assert world.entry().fully_read_at is None
 
     asyncio.run(main())
 
