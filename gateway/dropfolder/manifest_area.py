@@ -44,15 +44,14 @@ class ManifestArea(Area):
         self._content = content
         self._open_months = open_months
         self._folder_id = folder_id
-        self._told: dict[str, tuple[Node, float]] = {}  # of open months, with the time when it was told
+        self._told: dict[str, tuple[Node, float]] = {}  # of months, with the time when it was told
 
     def stat(self, path: str) -> Node:
         """See Area."""
         if path == self.path:
             return Node(self.name, True, 0, max(self._db.read(self._newest), *self._open_times()))
-        if (kept := self._find(path)) is not None:
-            return kept.node
-        return self._tell(_open_node(self._growing(path)))
+        kept = self._find(path)
+        return self._tell(_open_node(self._growing(path)) if kept is None else kept.node)
 
     def listing(self, path: str) -> Listing:
         """See Area."""
@@ -95,7 +94,7 @@ class ManifestArea(Area):
         kept = [one.node for one in self._db.read(self._all)]
         names = {node.name for node in kept}
         growing = [node for node in map(_open_node, open_.values()) if node.name not in names]
-        return sorted(kept + [self._tell(node) for node in growing], key=lambda node: node.name)
+        return sorted(map(self._tell, kept + growing), key=lambda node: node.name)
 
     def _all(self, tx: Transaction) -> list[_Kept]:
         manifests = tx.execute(sa.select(MANIFEST).where(MANIFEST.c.folder_id == self._folder_id)).all()
@@ -125,7 +124,9 @@ class ManifestArea(Area):
         return found
 
     def _tell(self, node: Node) -> Node:
-        self._told[node.name] = node, clock.monotonic()
+        """Remembered of months, which may have grown when they are opened, or been closed."""
+        if _INDEX.fullmatch(node.name):
+            self._told[node.name] = node, clock.monotonic()
         return node
 
     def _as_told(self, node: Node) -> Node:

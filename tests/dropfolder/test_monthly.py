@@ -153,6 +153,26 @@ def test_a_look_at_the_folder_itself_tells_no_length(home: World, november: Time
     assert visit.ask(visit.stat, "/manifest").mtime == newest
 
 
+@pytest.mark.parametrize("lists", [True, False])
+def test_a_length_that_was_told_anew_holds_also_when_the_month_was_closed_meanwhile(
+    home: World, november: Time, monkeypatch: pytest.MonkeyPatch, *, lists: bool
+) -> None:
+    """Told the closed file's length after the open one's, a client reads so many bytes, or takes it for cut."""
+    home.publish(b"one")
+    november.pass_(dt.datetime(2026, 11, 30, 22, 59, 55, tzinfo=dt.UTC).timestamp() - november.wall)
+    visit, path = home.visit(), "/manifest/index-2026-11.csv"
+    before = visit.ask(visit.stat, path)
+    home.publish(b"two")
+    november.pass_(8)
+    monkeypatch.setattr(monthly, "_AFTER_MIDNIGHT", dt.timedelta())
+    assert close_all(home) == 1
+    if lists:
+        (node,) = [one for one in visit.ask(visit.listing, "/manifest").take(9) if one.name == "index-2026-11.csv"]
+    else:
+        node = visit.ask(visit.stat, path)
+    assert len(get(visit, path)) == node.size > before.size
+
+
 def test_a_length_that_was_told_long_ago_is_no_promise(home: World, november: Time) -> None:
     """A session that stays for days sees what is new."""
     home.publish(b"one")
