@@ -249,7 +249,7 @@ class IntakeArea(Area):
     def remove(self, path: str) -> None:
         """See Area.remove: what is unfinished or was answered."""
         for place in self._places(path):
-            if place.parent.name != NEW and place.exists():
+            if place.parent.name != NEW and os.path.lexists(place):
                 place.unlink(missing_ok=True)
                 self._whole._counted.pop(self._account, None)
                 return

@@ -172,6 +172,17 @@ def test_names_that_the_spool_could_not_hold_are_refused(account: Account, path:
         account.visit().create(path)
 
 
+@pytest.mark.parametrize("path", ["/intake/%s", "/intake/refused/%s", "/intake/%s.part"])
+def test_a_name_longer_than_a_disk_takes_is_not_there(account: Account, path: str) -> None:
+    """Whatever is asked of it; no program is told of an error inside the gateway."""
+    accounts.prepare(account.root)
+    visit, path = account.visit(), path % ("x" * 300)
+    asks: list[Callable[[str], object]] = [visit.stat, visit.open, visit.digest, visit.remove, visit.listing]
+    for ask in [*asks, lambda one: visit.rename(one, "/intake/a.pdf")]:
+        with pytest.raises(NotFound):
+            ask(path)
+
+
 def test_links_in_the_spool_are_not_followed(account: Account, tmp_path: Path) -> None:
     """Nothing here makes one; should there be one, it shows nothing of the host."""
     accounts.prepare(account.root)
