@@ -25,7 +25,7 @@ from ..domain.tables import metadata
 from ..errors import Refused
 from ..evidence import Fact
 from ..store import database
-from ..store.blobs import Blobs, is_whole
+from ..store.blobs import Blobs, size_of
 from ..store.database import Database, Transaction
 from . import paths
 from .history import HISTORY, place_of
@@ -36,6 +36,7 @@ MAX_LINES = 500  # of one call
 MAX_NAME = 255  # bytes: NAME_MAX
 MAX_REASON = 500  # characters
 Place = tuple[str, str, str]  # folder, month, folded name
+Sizes = dict[str, int | None]  # by digest; None: the store does not have these bytes
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,13 @@ def rehearse(db: Database, lines: Sequence[Line], rules: Rules) -> list[Report]:
 def take(db: Database, blobs: Blobs, actor: Actor, lines: Sequence[Line], rules: Rules) -> list[Report]:
     """Import at most MAX_LINES lines whose bytes are in the store; what came of each."""
     actor.require(Permission.PARTIES_MANAGE)
-    whole = {sha256 for sha256 in {line.sha256 for line in lines} if is_whole(blobs, sha256)}
-    return db.write(lambda tx: _take(tx, actor, lines, rules, whole))
+    sizes = {sha256: size_of(blobs, sha256) for sha256 in {line.sha256 for line in lines}}
+    return db.write(lambda tx: _take(tx, actor, lines, rules, sizes))
 
 
-def _take(tx: Transaction, actor: Actor, lines: Sequence[Line], rules: Rules, whole: set[str]) -> list[Report]:
+def _take(tx: Transaction, actor: Actor, lines: Sequence[Line], rules: Rules, sizes: Sizes) -> list[Report]:
     _hold(tx, lines)
-    reports, rows = _judged(tx, lines, rules, whole)
+    reports, rows = _judged(tx, lines, rules, sizes)
     for folder_id in sorted({row["folder_id"] for row in rows}):
         _insert(tx, actor, folder_id, [row for row in rows if row["folder_id"] == folder_id])
     return reports
@@ -107,9 +108,9 @@ def _hold(tx: Transaction, lines: Sequence[Line]) -> None:
 
 
 def _judged(
-    tx: Transaction, lines: Sequence[Line], rules: Rules, whole: set[str] | None = None
+    tx: Transaction, lines: Sequence[Line], rules: Rules, sizes: Sizes | None = None
 ) -> tuple[list[Report], list[dict[str, Any]]]:
-    """What comes of each line after those before it, and the rows to insert. `whole`: None asks for no bytes."""
+    """What comes of each line after those before it, and the rows to insert. `sizes`: None asks for no bytes."""
     now = database.now(tx)
     folders = _folders(tx, lines)
     there = _there(tx, [row.id for row in folders.values()], lines)
@@ -118,8 +119,8 @@ def _judged(
         try:
             row = _row(line, folders, rules, now)
             report = _compared(row, there)
-            if report.outcome == "created" and whole is not None and line.sha256 not in whole:
-                raise Refused("its bytes are not in the store: send them first", column="sha256")
+            if report.outcome == "created" and sizes is not None:
+                _require_bytes(line, sizes[line.sha256])
         except Refused as error:
             report = _refused(error)
         if report.outcome == "created":
@@ -127,6 +128,13 @@ def _judged(
             there[_place(row)] = _There(row["id"], row["name"], row["sha256"], is_entry=False)
         reports.append(report)
     return reports, rows
+
+
+def _require_bytes(line: Line, size: int | None) -> None:
+    if size is None:
+        raise Refused("its bytes are not in the store: send them first", column="sha256")
+    if size != line.size:
+        raise Refused(f"its bytes are {size}", column="size")
 
 
 def _refused(error: Refused) -> Report:

@@ -187,18 +187,24 @@ def read(blobs: Blobs, sha256: str) -> bytes:
 
 def is_whole(blobs: Blobs, sha256: str) -> bool:
     """Whether the store still has these bytes, as they were kept; Unavailable when it does not answer."""
+    return size_of(blobs, sha256) is not None
+
+
+def size_of(blobs: Blobs, sha256: str) -> int | None:
+    """How many bytes the store has under that digest, None when not as they were kept; Unavailable as above."""
     try:
         fd = blobs.open(sha256)
     except NotFound:
-        return False
+        return None
     except Unavailable as error:
         if error.code == "blob_changed":
-            return False
+            return None
         raise
     try:
-        return _digest(fd).sha256 == sha256
+        found = _digest(fd)
     finally:
         os.close(fd)
+    return found.size if found.sha256 == sha256 else None
 
 
 def _sync_folder(folder: Path) -> None:

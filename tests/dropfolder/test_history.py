@@ -109,6 +109,14 @@ def test_a_row_never_names_bytes_that_are_not_in_the_store(world: World) -> None
     assert _rows(world) == []
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_the_size_of_a_line_is_that_of_its_bytes(world: World, size: int) -> None:
+    """With another one the file would be served cut, or never to its end."""
+    (report,) = _take(world, _line(world, b"one", size=size))
+    assert (report.outcome, report.column) == ("refused", "size")
+    assert _rows(world) == []
+
+
 def test_it_is_no_entry_no_number_no_delivery(world: World, at: Time) -> None:
     """The gateway delivered nothing of it, and its lists of what it delivered do not hold it."""
     world.publish(b"one")
