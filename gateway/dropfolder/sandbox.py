@@ -33,6 +33,7 @@ from .uploads import Quota, Upload
 log = structlog.get_logger(__name__)
 HEAD = 32  # random bytes in front of each file
 _PIECE = 1 << 18
+_DOUBTED_SECONDS = 60.0  # a COMMIT whose answer was lost has come by then, or never will
 
 
 class Sandboxes:
@@ -43,6 +44,7 @@ class Sandboxes:
         self.blobs = blobs
         self.settings = settings
         self.quota = Quota(int(settings.sandbox_megabytes * 1_000_000), require_space)
+        self._doubtful: dict[str, float] = {}  # blobs of which nobody knows whether a row names them; since when
 
     def expire(self, now: dt.datetime) -> int:
         """Files that are too old go, and the bytes of those that went before; how many files."""
@@ -58,12 +60,24 @@ class Sandboxes:
     def forget(self) -> None:
         """Take the bytes of files that are gone out of the store; what cannot go now does so in a later sweep."""
         try:
+            self._settle()
             for sha256 in self.db.read(lambda tx: list(tx.execute(sa.select(LEFTOVER.c.blob_sha256)).scalars())):
                 self.blobs.remove(sha256)
                 gone = sa.delete(LEFTOVER).where(LEFTOVER.c.blob_sha256 == sha256)
                 self.db.write(lambda tx, gone=gone: tx.execute(gone))  # type: ignore[misc]
         except Unavailable as error:
             log.warning("sandbox.not_forgotten", cause=error.message)
+
+    def doubt(self, sha256: str) -> None:
+        """The database did not say whether it took the row that names these bytes: it may have, or still do."""
+        self._doubtful[sha256] = clock.monotonic()
+
+    def _settle(self) -> None:
+        late = clock.monotonic() - _DOUBTED_SECONDS
+        for sha256 in [one for one, since in self._doubtful.copy().items() if since < late]:
+            if not self.db.read(lambda tx, sha256=sha256: sandbox_rows.is_named(tx, sha256)):  # type: ignore[misc]
+                self.blobs.remove(sha256)
+            self._doubtful.pop(sha256, None)
 
 
 class _Behind(File):
@@ -161,8 +175,8 @@ class Sandbox(Area):
     def _row(self, path: str) -> Any:
         row = self._db.read(lambda tx: sandbox_rows.file_at(tx, self._folder_id, path))
         if row is None:
-            self.stat(path)
-            raise Conflict("this is a folder")
+            is_directory = self.stat(path).is_directory
+            raise Conflict("this is a folder" if is_directory else "this file is still being written")
         return row
 
     def space(self, path: str) -> tuple[int, int]:
@@ -209,6 +223,9 @@ class Sandbox(Area):
         }  # fmt: skip
         try:
             self._db.write(lambda tx: sandbox_rows.keep(tx, self._client_id, row, self._whole.quota.limit))
+        except Unavailable:
+            self._whole.doubt(blob.sha256)
+            raise
         except BaseException:
             self._whole.blobs.remove(blob.sha256)
             raise

@@ -40,6 +40,11 @@ def file_at(tx: Transaction, folder_id: str, path: str) -> Any:
     return tx.execute(sa.select(FILE).where(FILE.c.folder_id == folder_id, FILE.c.path == path)).first()
 
 
+def is_named(tx: Transaction, blob_sha256: str) -> bool:
+    """Whether a file of any sandbox has these bytes."""
+    return tx.execute(sa.select(FILE.c.id).where(FILE.c.blob_sha256 == blob_sha256)).first() is not None
+
+
 def find(tx: Transaction, folder_id: str, path: str) -> Node | None:
     """The file or folder there."""
     if (row := file_at(tx, folder_id, path)) is not None:
@@ -73,11 +78,7 @@ def require_place(tx: Transaction, folder_id: str, path: str) -> Any:
     """
     if path == paths.SANDBOX:
         raise Conflict("this is a folder")
-    parent = paths.split(path)[0]
-    if parent != paths.SANDBOX:
-        above = find(tx, folder_id, parent)
-        if above is None or not above.is_directory:
-            raise NotFound(NOT_THERE)
+    _require_parent(tx, folder_id, path)
     folded = names.fold(path)
     made = sa.select(DIRECTORY.c.path).where(DIRECTORY.c.folder_id == folder_id, DIRECTORY.c.path_folded == folded)
     if tx.execute(made).first() is not None:
@@ -86,6 +87,14 @@ def require_place(tx: Transaction, folder_id: str, path: str) -> Any:
     if row is not None and row.path != path:
         raise Conflict(f"there is a file {paths.split(row.path)[1]!r} already", code="exists")
     return row
+
+
+def _require_parent(tx: Transaction, folder_id: str, path: str) -> None:
+    parent = paths.split(path)[0]
+    if parent != paths.SANDBOX:
+        above = find(tx, folder_id, parent)
+        if above is None or not above.is_directory:
+            raise NotFound(NOT_THERE)
 
 
 def hold(tx: Transaction, *where: Any) -> None:
@@ -124,8 +133,8 @@ def rename(tx: Transaction, folder_id: str, path: str, target: str) -> None:
     found = find(tx, folder_id, path)
     if found is None:
         raise NotFound(NOT_THERE)
-    taken = names.fold(target) != names.fold(path) and require_place(tx, folder_id, target)
-    if taken:
+    _require_parent(tx, folder_id, target)
+    if names.fold(target) != names.fold(path) and require_place(tx, folder_id, target):
         raise Conflict("there is a file of that name already", code="exists")
     if not found.is_directory:
         _move(tx, FILE, folder_id, path, target)

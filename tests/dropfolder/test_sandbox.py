@@ -2,6 +2,7 @@
 
 import datetime as dt
 import itertools
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ from gateway.dropfolder.uploads import Quota, Upload
 from gateway.dropfolder.visit import Visit
 from gateway.errors import Conflict, Denied, NotFound, Refused, TooLarge, Unavailable
 from gateway.store.blobs import LocalBlobs
-from gateway.store.database import Database
+from gateway.store.database import Database, Transaction
 from tests.dropfolder.conftest import Time
 from tests.dropfolder.world import World, get, names
 
@@ -220,6 +221,54 @@ def test_folders_can_be_made_renamed_and_removed(world: World) -> None:
     visit.rename("/sandbox/b.txt", "/sandbox/B.txt")
     visit.remove_directory("/sandbox/done")
     assert names(visit, "/sandbox") == ["B.txt", "c.txt"]
+
+
+def test_a_name_in_other_letters_has_a_folder_too(world: World) -> None:
+    """Moved below a folder that is not there it would be in no listing, and could not be removed by any."""
+    visit = world.visit()
+    visit.make_directory("/sandbox/Done")
+    put(visit, "/sandbox/Done/a.txt", b"a")
+    with pytest.raises(NotFound):
+        visit.rename("/sandbox/Done/a.txt", "/sandbox/done/a.txt")
+    visit.rename("/sandbox/Done", "/sandbox/done")
+    assert names(visit, "/sandbox/done") == ["a.txt"]
+
+
+def test_what_is_being_written_is_no_folder(world: World) -> None:
+    """The session that writes it sees it; what it cannot do with it yet is said as it is."""
+    visit = world.visit()
+    visit.create("/sandbox/a.txt").write(0, b"half")
+    for ask in (visit.open, visit.digest):
+        with pytest.raises(Conflict, match="being written"):
+            ask("/sandbox/a.txt")
+
+
+def test_bytes_stay_while_nobody_knows_whether_their_row_is_there(
+    world: World, blobs: LocalBlobs, at: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A COMMIT whose answer was lost: removed at once they would leave a name that can never be read."""
+    kept, visit, write = blobs_kept(blobs), world.visit(), world.db.write
+
+    def silent(step: Callable[[Transaction], object]) -> None:
+        write(step)
+        raise Unavailable("the database does not answer; try again")
+
+    def away(_step: object) -> None:
+        raise Unavailable("the database does not answer; try again")
+
+    for answer, name in ((silent, "a.txt"), (away, "b.txt")):
+        upload = visit.create(f"/sandbox/{name}")
+        upload.write(0, b"hello")
+        with monkeypatch.context() as patch:
+            patch.setattr(world.db, "write", answer)
+            with pytest.raises(Unavailable):
+                visit.close(upload)
+    assert names(world.visit(), "/sandbox") == ["a.txt"]
+    assert get(world.visit(), "/sandbox/a.txt") == b"hello"
+    at.pass_(3600)
+    world.folders.expire_uploads(clock.now())
+    assert get(world.visit(), "/sandbox/a.txt") == b"hello"
+    assert blobs_kept(blobs) == kept + 1, "of what has no row the bytes go"
 
 
 @pytest.mark.parametrize("path", ["/sandbox/none/a", "/sandbox/a.txt/b", "/inbox/a", "/archive/a", "/a", "/sandbox"])

@@ -1,5 +1,6 @@
 """Test documents by API: made by worker processes, for who may, once under a key."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import httpx
 import pytest
 
 from gateway.dropfolder.sandbox import HEAD
+from gateway.errors import Unavailable
 from gateway.sealing import trial
-from gateway.store.database import Database
+from gateway.store.database import Database, Transaction
 
 from . import world as worlds
 from .world import World
@@ -87,6 +89,24 @@ def test_what_is_refused_after_it_was_made_leaves_no_bytes(tmp_path: Path, sqlit
     finally:
         for part in (made.parts.pool, made.intake, made.sealers):
             part.close()
+
+
+def test_bytes_stay_while_nobody_knows_whether_their_rows_are_there(
+    gateway: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A COMMIT whose answer was lost: removed at once, their names could never be read."""
+    kept, db = blobs(gateway), gateway.parts.db
+    write = db.write
+
+    def silent(step: Callable[[Transaction], object]) -> None:
+        write(step)
+        raise Unavailable("the database does not answer; try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(db, "write", silent)
+        assert ask(gateway).status_code == 503
+    (one,) = gateway.ask("GET", PATH, "own").json()["items"]
+    assert one["is_there"] and blobs(gateway) == kept + 1
 
 
 def test_it_cannot_be_handed_in_as_a_document(gateway: World) -> None:

@@ -1,6 +1,7 @@
 """Test documents: made on demand in a folder's `sandbox/`, and what the client's program did with them.
 
 Bytes first, then one transaction of rows, evidence and answer; what it refuses, or answered before, leaves no bytes.
+Where the answer to its COMMIT was lost they stay, for the rows may be there.
 """
 
 import datetime as dt
@@ -19,6 +20,7 @@ from ...domain.sandbox import SandboxTest
 from ...dropfolder import ranges, sandbox_tests
 from ...dropfolder.sandbox import HEAD
 from ...dropfolder.sandbox_tests import Made, Wanted
+from ...errors import GatewayError, Unavailable
 from ...store.database import Transaction
 from .. import idempotency
 from ..calls import Answer, Call, replay
@@ -86,6 +88,7 @@ async def make_test_documents(call: Asking, body: TestsWanted) -> Response:
 
     files: list[Made] = []
     is_kept = False
+    is_needed = False  # the bytes of these files: rows name them, or nobody knows whether rows do
 
     def step(tx: Transaction) -> Answer:
         nonlocal is_kept
@@ -97,12 +100,15 @@ async def make_test_documents(call: Asking, body: TestsWanted) -> Response:
     try:
         for one in await call.read(prepare):
             files += await _files(call, one)
-        return await call.change(step)
-    except BaseException:
-        is_kept = False
+        is_needed = True
+        answer = await call.change(step)
+        is_needed = is_kept
+        return answer
+    except GatewayError as error:
+        is_needed = is_needed and isinstance(error, Unavailable)
         raise
     finally:
-        if not is_kept:
+        if not is_needed:
             await call.parts.pool.run(_forget, call, files)
 
 
