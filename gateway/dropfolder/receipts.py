@@ -74,6 +74,7 @@ class Read:
     duration_ms: int
     sent: int = 0  # bytes given out; more than `ranges` hold where it is not known what arrived
     who: dict[str, Any] = field(default_factory=dict)  # the session, as records name it
+    record_id: str = field(default_factory=evidence.new_record_id)
 
 
 def is_receipt(mode: ReceiptMode, *, area: str, fully_read: bool, out_of_place: bool) -> bool:
@@ -163,7 +164,7 @@ def _read_fact(row: Any, read: Read) -> Fact:
         "fully_read": row.fully_read_at is not None,
         "duration_ms": read.duration_ms,
     }
-    return Fact("entry.read", row.id, row.document_id, {**read.who, **facts})
+    return Fact("entry.read", row.id, row.document_id, {**read.who, **facts}, read.record_id)
 
 
 def is_received_now(row: Any) -> bool:

@@ -248,11 +248,12 @@ def shown(tx: Transaction, session: Session, highest_sequence: int) -> None:
     tx.execute(_SHOWN, {"session": session.id, "highest": highest_sequence})
 
 
-def end(tx: Transaction, session: Session, who: dict[str, Any], highest_sequence: int) -> None:
-    """Close the session's row and record the stay."""
+def end(tx: Transaction, session: Session, who: dict[str, Any], highest_sequence: int, record_id: str) -> None:
+    """Close the session's row and record the stay, once under that id."""
     tx.execute(_END, {"session": session.id, "highest": highest_sequence, "now": database.now(tx)})
     facts = {"protocol": session.protocol, "banner": session.banner[:255], "algorithms": session.algorithms[:300]}
-    evidence.record(tx, "session.ended", session.login.folder_id, **who, **facts, highest_sequence=highest_sequence)
+    said = {**who, **facts, "highest_sequence": highest_sequence}
+    evidence.record_all(tx, [evidence.Fact("session.ended", session.login.folder_id, None, said, record_id)])
 
 
 def end_left_open(tx: Transaction, limit: int = 500) -> int:

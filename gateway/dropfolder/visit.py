@@ -11,10 +11,12 @@ Errors: NotFound, Denied, Conflict, Refused, and Unavailable ("try again").
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
+from .. import evidence
 from ..errors import Conflict, Denied, NotFound, Refused
 from ..store.database import Database, Transaction
 from . import entries, paths, ranges, sessions
@@ -101,12 +103,13 @@ class Visit:
         """Record that it ended, if it ever began; what it had opened lingers no longer on its account."""
         self._index.unpin(self._opened)
         if self._is_begun:
-            if not self._gathering.gather(self._end):
-                self._write(self._end)
+            end = partial(self._end, evidence.new_record_id())
+            if not self._gathering.gather(end):
+                self._write(end)
             log.info("session.ended", session=self.session.id, folder=self._folder_id, sequence=self.highest_sequence)
 
-    def _end(self, tx: Transaction) -> None:
-        sessions.end(tx, self.session, self._who, self.highest_sequence)
+    def _end(self, record_id: str, tx: Transaction) -> None:
+        sessions.end(tx, self.session, self._who, self.highest_sequence, record_id)
 
     def saw(self, sequence: int) -> None:
         """An entry was listed to the client."""

@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from .. import clock
 from ..domain.ledger import PersonalValue
@@ -27,19 +28,33 @@ from ..store.database import Transaction
 
 PERSONAL = metadata.tables["personal_value"]
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-_INSERT = sa.insert(metadata.tables["evidence_record"])  # by Core: through the model it would cost three times as much
+# By Core: through the model it would cost three times as much. What is there already is the same fact.
+_INSERT = {
+    name: insert(metadata.tables["evidence_record"]).on_conflict_do_nothing(index_elements=["id"])
+    for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
 _PERSONAL = sa.select(PERSONAL.c.id, PERSONAL.c.salt).where(PERSONAL.c.lookup == sa.bindparam("lookup"))
 _ADDRESS = re.compile(r"""(?:"[^"]*"|[^\s<>()\[\]",;:]+)@[^\s<>()",;:]+""")
 
 
+def new_record_id() -> str:
+    """Of a fact that is to be recorded."""
+    return clock.new_id("evr")
+
+
 @dataclass(frozen=True)
 class Fact:
-    """One fact to record: `event` is `noun.participle`, `subject` the id of what it is about."""
+    """One fact to record: `event` is `noun.participle`, `subject` the id of what it is about.
+
+    `id` is the record's. Where it was made before the transaction, the fact can be recorded again after a COMMIT whose
+    answer was lost, and stands there once.
+    """
 
     event: str
     subject: str
     document: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=new_record_id)
 
 
 def record(tx: Transaction, event: str, subject: str, *, document: str | None = None, **facts: Any) -> str:
@@ -53,15 +68,14 @@ def record_all(tx: Transaction, facts: Sequence[Fact]) -> list[str]:
         return []
     at = database.now(tx)
     rows = [_row(fact, at) for fact in facts]
-    tx.execute(_INSERT, rows)
+    tx.execute(_INSERT[tx.get_bind().dialect.name], rows)
     return [row["id"] for row in rows]
 
 
 def _row(fact: Fact, at: dt.datetime) -> dict[str, Any]:
-    record_id = clock.new_id("evr")
     body = canonical(
         {
-            "id": record_id,
+            "id": fact.id,
             "at": at,
             "event": fact.event,
             "subject": fact.subject,
@@ -70,7 +84,7 @@ def _row(fact: Fact, at: dt.datetime) -> dict[str, Any]:
         }
     )
     return {
-        "id": record_id,
+        "id": fact.id,
         "at": at,
         "event": fact.event,
         "subject": fact.subject,

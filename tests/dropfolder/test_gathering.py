@@ -186,10 +186,14 @@ def test_while_the_database_is_away_nothing_is_gathered(
 
 
 def test_a_commit_whose_answer_was_lost_is_made_again(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A session begins once: its second beginning would be refused, and with it whatever else the folder writes."""
+    """A session begins once: its second beginning would be refused, and with it whatever else the folder writes.
+
+    What was recorded by it stands in the evidence once.
+    """
     one, two = published(world, at, CONTENT, CONTENT + b"2")
-    visit = world.visit()
+    visit, gone = world.visit(), world.visit()
     assert visit.close_at_once(opened(visit, one))
+    gone.end()
     write = world.db.write
 
     def silent(step: Callable[[Transaction], Any]) -> Any:
@@ -203,6 +207,7 @@ def test_a_commit_whose_answer_was_lost_is_made_again(world: World, at: Time, mo
     world.visit().remove(f"/inbox/{two}")
     visit.remove(f"/inbox/{one}")
     assert [entry.received_at is not None for entry in world.entries()] == [True, False]
+    assert [world.events().count(event) for event in ("entry.read", "session.ended")] == [1, 1]
 
 
 def test_what_can_never_be_recorded_keeps_nothing_else_waiting(world: World, at: Time) -> None:
