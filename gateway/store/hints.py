@@ -38,7 +38,7 @@ class Hints:
         while not self._is_over.is_set():
             try:
                 self._listen()
-            except psycopg.Error as error:
+            except (psycopg.Error, OSError) as error:
                 log.warning("hints.lost", cause=str(error)[:300])
                 self.is_listening.clear()
                 self._is_over.wait(AGAIN_SECONDS)

@@ -67,7 +67,7 @@ class Pulse:
                 connection = Connection.connect(**self._parameters, autocommit=True)
                 connection.longest = SILENT_SECONDS
             connection.execute("SELECT 1")
-        except psycopg.Error as error:
+        except (psycopg.Error, OSError) as error:  # the second: of our own process, without descriptors say
             self._hear(is_silent=isinstance(error, Silent | psycopg.errors.ConnectionTimeout))
             if connection is not None:
                 connection.close()

@@ -1,6 +1,7 @@
 """A PostgreSQL that hangs makes nobody wait for long, and is back as soon as it answers."""
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -154,6 +156,35 @@ def test_a_database_that_refuses_is_asked_each_time(server: cluster.Cluster) -> 
         assert database._pulse is not None and not database._pulse.is_silent
     finally:
         database.close()
+
+
+def test_a_pulse_closes_the_connection_that_it_gives_up(database: Database) -> None:
+    """One that answers with an error is open still: dropped as it is, it would hold its place in the server."""
+    beating = database._pulse
+    assert beating is not None
+    connection = pulse.Connection.connect(**beating._parameters)
+    with contextlib.suppress(psycopg.errors.DivisionByZero):
+        connection.execute("SELECT 1/0")
+    assert beating._ask(connection) is None
+    assert connection.closed
+    assert not beating.is_silent
+
+
+def test_a_pulse_outlives_a_process_without_descriptors(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To wait for an answer takes one; without the pulse a database that hangs would hold everybody."""
+    asked = threading.Semaphore(0)
+
+    def none_left(*_: object, **__: object) -> None:
+        asked.release()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(pulse, "EVERY_SECONDS", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(pulse.Connection, "execute", none_left)
+        patch.setattr(pulse.Connection, "connect", none_left)
+        assert all(asked.acquire(timeout=5) for _ in range(3))
+    assert database._pulse is not None and database._pulse._thread.is_alive()
+    assert ask(database) == 1
 
 
 # -- a way to the server that can swallow everything
