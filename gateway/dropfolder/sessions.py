@@ -37,7 +37,7 @@ _USED = {
 _SESSION = sa.update(SESSION).where(SESSION.c.id == sa.bindparam("session"))
 _SHOWN = _SESSION.values(highest_sequence=sa.bindparam("highest"))
 _END = _SHOWN.values(ended_at=sa.bindparam("now"))
-_PASSWORDS = 5  # the newest of a folder: who still uses an older one is told nothing else than who guesses
+_PASSWORDS = 5  # of a folder, those in force first, then the newest: an older one is told nothing else than a guess
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,8 @@ def passwords_of(tx: Transaction, user_name: str, address: str) -> list[Candidat
         identifiers.user_name(user_name)
     except Refused:
         raise _denied("user_name_format") from None
+    now = database.now(tx)
+    is_over = sa.or_(PASSWORD.c.revoked_at.is_not(None), sa.func.coalesce(PASSWORD.c.expires_at <= now, sa.false()))
     rows = tx.execute(
         sa.select(
             FOLDER.c.id, FOLDER.c.client_id, FOLDER.c.disabled_at, CLIENT.c.disabled_at.label("client_disabled_at"),
@@ -156,12 +158,11 @@ def passwords_of(tx: Transaction, user_name: str, address: str) -> list[Candidat
         .join(CLIENT, CLIENT.c.id == FOLDER.c.client_id)
         .outerjoin(PASSWORD, PASSWORD.c.folder_id == FOLDER.c.id)
         .where(FOLDER.c.user_name == user_name)
-        .order_by(PASSWORD.c.id.desc())
+        .order_by(is_over, PASSWORD.c.id.desc())
         .limit(_PASSWORDS)
     ).all()  # fmt: skip
     if not rows:
         raise _denied("unknown_user")
-    now = database.now(tx)
     return [
         Candidate(
             _login(row, user_name), row.hash, _obstacle(row, now, "password") or _elsewhere(row.networks, address)

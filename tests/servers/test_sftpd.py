@@ -477,6 +477,16 @@ def test_a_password_opens_the_folder_where_the_settings_allow_it(
     assert world.entry().fully_read_at is not None
 
 
+def test_a_password_in_force_opens_however_many_ended_after_it(world: World) -> None:
+    """An operator who gave and took back several must not have shut out the one that is in use."""
+    used = with_password(world)
+    for number in range(6):
+        with_password(world, f"another-long-one-{number}", revoked_at=clock.now())
+    with_password(world, "expired-long-one", expires_at=clock.now() - dt.timedelta(days=1))
+    login = world.folders.log_in_with_password("acme", PASSWORD, "192.0.2.7")
+    assert login.password_id == used.id
+
+
 def test_a_session_is_recorded_with_what_the_client_called_itself(world: World, tmp_path: Path) -> None:
     """Which program, which algorithms, from where: what is needed when it goes wrong."""
 
