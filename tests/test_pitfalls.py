@@ -5,6 +5,7 @@ file. A row without a test is a wish.
 """
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,44 @@ ROWS = {
 
 @pytest.mark.parametrize("row", ROWS)
 def test_each_row_has_its_tests(row: str) -> None:
-    """A test that was renamed or removed leaves its row without an answer."""
-    for path, _, name in (test.partition("::") for test in ROWS[row]):
-        tree = ast.parse((TESTS / path).read_text())
-        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{path}::{name}"
+    """A test that was renamed or removed leaves its row without an answer; so does one that asks nothing any more."""
+    for path, _, name in (one.partition("::") for one in ROWS[row]):
+        found = defined_in(TESTS / path)
+        test = found.get(name)
+        assert isinstance(test, ast.FunctionDef), f"{path}::{name}"
+        marks = [ast.unparse(mark) for mark in test.decorator_list]
+        assert not [mark for mark in marks if "skip" in mark or "xfail" in mark], f"{path}::{name}"
+        assert asks(test, found), f"{path}::{name} can pass whatever the gateway does"
+
+
+@functools.cache
+def defined_in(path: Path) -> dict[str, ast.stmt]:
+    """The functions and classes of a module of the tests, those that it takes from others of them too."""
+    found: dict[str, ast.stmt] = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").startswith("tests.")):
+            there = path.parent if node.level else TESTS.parent
+            taken = there.joinpath(*(node.module or "").split(".")).with_suffix(".py")
+            others = defined_in(taken) if taken.is_file() else {}
+            found |= {one.asname or one.name: others[one.name] for one in node.names if one.name in others}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found[node.name] = node
+    return found
+
+
+def asks(test: ast.AST, defined: dict[str, ast.stmt]) -> bool:
+    """Whether it can fail by itself: it asserts, or expects an error, or uses something of the tests that does."""
+    others = {name: one for name, one in defined.items() if one is not test}
+    for node in ast.walk(test):
+        if isinstance(node, ast.Assert) or (isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.raises"):
+            return True
+        if isinstance(node, ast.Name) and node.id in others and asks(others[node.id], others):
+            return True
+    return False
+
+
+def test_a_test_that_asks_nothing_is_noticed() -> None:
+    """One whose assertion was taken out passes for ever."""
+    parsed = ast.parse("def one():\n    get()\n\ndef get():\n    return 1\n\ndef two():\n    one()\n    assert get()")
+    module: dict[str, ast.stmt] = {node.name: node for node in parsed.body if isinstance(node, ast.FunctionDef)}
+    assert [asks(module[name], module) for name in ("one", "two")] == [False, True]
