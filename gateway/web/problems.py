@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 from starlette.exceptions import HTTPException
 
 from .. import errors
@@ -84,6 +84,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(IntegrityError, _lost_race)
+    app.add_exception_handler(DataError, _no_value)
+    app.add_exception_handler(UnicodeEncodeError, _no_value)
 
 
 def answer(error: GatewayError) -> JSONResponse:
@@ -146,6 +148,12 @@ async def _lost_race(_request: Request, error: Exception) -> JSONResponse:
     """Somebody else's row stands in the way, and still does after the store has run the step again."""
     log.warning("request.lost_race", cause=str(getattr(error, "orig", error))[:300])
     return problem(409, "conflict", "somebody else made the same at the same moment: ask again", {})
+
+
+async def _no_value(_request: Request, error: Exception) -> JSONResponse:
+    """What no column can hold: PostgreSQL's text has no NUL, UTF-8 no half of a character."""
+    log.warning("request.no_value", cause=str(getattr(error, "orig", error))[:300])
+    return problem(422, "invalid", "a text here holds what is no character (NUL, half of a pair), or is too long", {})
 
 
 def _is_no_json(request: Request) -> bool:

@@ -1,5 +1,6 @@
 """Who may do what: every route against every role, one's own things and another's."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -123,6 +124,31 @@ def test_each_route_lets_in_exactly_the_roles_that_the_table_names(gateway: Worl
         assert (answer.status_code == 403) == (not may), (method, path, answer.text)
         assert answer.status_code != 401, (method, path)
         assert answer.status_code < 500, (method, path, answer.text)
+
+
+@pytest.mark.parametrize("role", ["admin", "own"])
+def test_nul_anywhere_is_the_callers_mistake(anywhere: World, role: str) -> None:
+    """No text of PostgreSQL holds it: whatever is asked with it is refused or not there, and no error of ours."""
+    for method, path, _ in _routes(anywhere):
+        request = _request(anywhere, method, path)
+        answers = [
+            anywhere.ask(method, re.sub("{[a-z_]+}", "%00", path), role, **request),
+            anywhere.ask(method, _filled(path, anywhere), role, params={"folder": "\0", "client": "\0"}, **request),
+        ]
+        for name in request.get("json", ()):
+            of_body = {**request["json"], name: "\0"}
+            answers.append(anywhere.ask(method, _filled(path, anywhere), role, json=of_body))
+        assert [one.text for one in answers if one.status_code >= 500] == [], (method, path)
+
+
+@pytest.mark.parametrize("instant", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_an_instant_that_no_calendar_has_is_refused(gateway: World, instant: str) -> None:
+    """In UTC it lies before the first year, or behind the last."""
+    for path, body in {"passwords": {"label": "x"}, "keys": BODIES["POST", "/clients/{client_id}/keys"]}.items():
+        where = f"/clients/{gateway.parties[0].client}/{path}"
+        answer = gateway.ask("POST", where, "admin", json={**body, "expires_at": instant})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+        assert "no calendar has this instant" in answer.text
 
 
 def test_what_is_another_clients_is_answered_as_what_does_not_exist(gateway: World) -> None:

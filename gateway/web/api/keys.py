@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ...access import Permission
 from ...domain.folders import SshKey
@@ -15,7 +15,7 @@ from .. import pages
 from ..calls import Answer, Call
 from ..login import Needs
 from ..pages import Page
-from . import API
+from . import API, Instant
 
 routes = APIRouter(prefix=f"{API}/clients/{{client_id}}/keys", tags=["keys"])
 Reading = Annotated[Call, Depends(Needs(Permission.PARTIES_READ))]
@@ -30,7 +30,7 @@ class NewKey(BaseModel):
     public_key: str
     label: str = Field("", description="What the client calls it")
     folder: str | None = Field(None, description="Id of a folder; else the client's first")
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
 
 class KeyShown(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ...access import Permission
 from ...domain.folders import FolderPassword
@@ -16,7 +16,7 @@ from .. import pages
 from ..calls import Answer, Call
 from ..login import Needs
 from ..pages import Page
-from . import API
+from . import API, Instant
 
 routes = APIRouter(prefix=f"{API}/clients/{{client_id}}/passwords", tags=["passwords"])
 Reading = Annotated[Call, Depends(Needs(Permission.PARTIES_READ))]
@@ -31,7 +31,7 @@ class NewPassword(BaseModel):
     label: str = Field(description="What the client calls it")
     password: str | None = Field(None, description="12 to 256 characters; else one is made")
     folder: str | None = Field(None, description="Id of a folder; else the client's first")
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
 
 class PasswordShown(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ...access import Permission
 from ...domain.folders import LegacyPermit
@@ -15,7 +15,7 @@ from .. import pages
 from ..calls import Answer, Call
 from ..login import Needs
 from ..pages import Page
-from . import API
+from . import API, Instant
 
 routes = APIRouter(prefix=f"{API}/clients/{{client_id}}/legacy-permits", tags=["legacy permits"])
 Reading = Annotated[Call, Depends(Needs(Permission.PARTIES_READ))]
@@ -28,7 +28,7 @@ class NewPermit(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field(description="Why the client cannot be renewed before, 1 to 500 characters")
-    ends_at: AwareDatetime = Field(description="At most [sftp_legacy] permit_days from now")
+    ends_at: Instant = Field(description="At most [sftp_legacy] permit_days from now")
     folder: str | None = Field(None, description="Id of a folder; else all of the client's")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ... import access
 from ...access import Permission
@@ -15,7 +15,7 @@ from .. import pages
 from ..calls import Answer, Call
 from ..login import Needs
 from ..pages import Listing, Page
-from . import API
+from . import API, Instant
 
 routes = APIRouter(prefix=f"{API}/tokens", tags=["tokens"])
 Managing = Annotated[Call, Depends(Needs(Permission.TOKENS_MANAGE, operators_only=True))]
@@ -28,7 +28,7 @@ class NewToken(BaseModel):
 
     name: str
     scope: str = Field(description="operator:admin, operator:operator, operator:viewer, operator:auditor, client:<id>")
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
 
 class TokenShown(BaseModel):
