@@ -60,7 +60,7 @@ class Index:
         self._loading = threading.Lock()
         self._lock = threading.Lock()  # held for microseconds, milliseconds of large folders: the event loop takes it
         self._pins: Counter[str] = Counter()
-        self._doubtful: dict[str, Ranges] = {}  # by entry, of its last read that a lost connection ended
+        self._doubtful: dict[str, list[tuple[int, int]]] = {}  # by entry, of its last read that a lost connection ended
         self._unconfirmed: dict[str, Ranges] = {}  # the same of all such reads
         self._empty()
 
@@ -235,7 +235,7 @@ class Index:
             finally:
                 self._loading.release()
 
-    def doubt(self, entry_id: str, doubtful: Ranges) -> None:
+    def doubt(self, entry_id: str, doubtful: list[tuple[int, int]]) -> None:
         """These bytes were given out, and the connection went before it was known whether they arrived."""
         with self._lock:
             if len(self._doubtful) >= MOST_DOUBTFUL:
@@ -244,7 +244,7 @@ class Index:
             self._doubtful[entry_id] = doubtful
             self._unconfirmed[entry_id] = ranges.union(self._unconfirmed.get(entry_id, []), doubtful)
 
-    def doubtful(self, entry_id: str) -> Ranges:
+    def doubtful(self, entry_id: str) -> list[tuple[int, int]]:
         """See `doubt`."""
         with self._lock:
             return self._doubtful.get(entry_id, [])

@@ -38,12 +38,19 @@ def without(ranges: Ranges, start: int, end: int) -> Ranges:
     return union(left)
 
 
-def resumed(doubtful: Ranges, first: int) -> Ranges:
+def resumed(doubtful: Sequence[Sequence[int]], first: int) -> Ranges:
     """What of the bytes that may have arrived did: a client that goes on reading at `first` has those before it.
 
-    Not if that would be more than a client leaves unsaid: then it reads a part for another reason.
+    `doubtful`: as they were given out, a pair for each answer. Not if that would be more than a client leaves unsaid:
+    then it reads a part for another reason. Nor, of a client that never said to have taken anything, at a place where
+    no answer began: it may look at the end of a file that is smaller than that.
     """
-    return [[start, first] for start, end in doubtful if start < first <= end and first - start <= MOST_UNSAID]
+    begins = {start for start, _ in doubtful}
+    return [
+        [start, first]
+        for start, end in union(doubtful)
+        if start < first <= end and first - start <= MOST_UNSAID and (start > 0 or first in begins)
+    ]
 
 
 def covers(ranges: Ranges, size: int) -> bool:

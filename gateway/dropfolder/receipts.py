@@ -69,7 +69,7 @@ class Read:
 
     item: Item
     ranges: Ranges  # that arrived
-    doubtful: Ranges  # that were given out besides, and may have
+    doubtful: list[tuple[int, int]]  # that were given out besides, and may have: a pair for each answer
     is_clean: bool  # closed by the client, not by the loss of its connection
     duration_ms: int
     sent: int = 0  # bytes given out; more than `ranges` hold where it is not known what arrived

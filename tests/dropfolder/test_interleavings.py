@@ -142,7 +142,7 @@ class Interleavings(RuleBasedStateMachine):
             visit.close(reading)
             known.ranges |= read
             before = known.doubtful.get(gateway, range(0))
-            if begun is not None and before.start < begun <= before.stop:
+            if begun is not None and 0 < before.start < begun <= before.stop:  # one answer: it began at its start
                 known.ranges |= set(range(before.start, begun))
             known.is_read |= known.ranges == set(range(SIZE))
         else:

@@ -289,6 +289,21 @@ def test_what_a_lost_connection_never_took_is_not_read_by_reading_the_end(world:
     assert world.entry().read_ranges == [[868_000, 900_000]]
 
 
+def test_a_look_at_the_end_of_a_small_file_is_no_receipt_either(world: World, at: Time) -> None:
+    """Most invoices are smaller than what clients leave unsaid: to resume one is to begin where an answer began."""
+    content = bytes(90_000)
+    _, name = published(world, at, ReceiptMode.FULL_READ, content)
+    visit = world.visit()
+    reading = visit.ask(visit.open, f"/inbox/{name}")
+    for offset in range(0, len(content), 32_768):
+        reading.read(offset, 32_768, before=offset)
+    visit.abandon([reading])
+    get(world.visit(), f"/inbox/{name}", (88_976, 1_024))
+    assert world.entry().received_at is None
+    get(world.visit(), f"/inbox/{name}", (65_536, 32_768))
+    assert world.entry().received_at is not None
+
+
 def test_what_a_lost_connection_had_taken_counts_when_it_goes_on(world: World, at: Time) -> None:
     """A download that is resumed after a cut is one download."""
     _, name = published(world, at, ReceiptMode.FULL_READ)
