@@ -131,5 +131,5 @@ def _instant(text: str, zone: ZoneInfo) -> dt.datetime:
             raise ValueError
         numbers = [int(part or 0) for part in parts.groups()[:6]]
         return dt.datetime(*numbers, tzinfo=dt.UTC if parts[7] else zone).astimezone(dt.UTC)  # type: ignore[misc,arg-type]
-    except ValueError:
+    except (ValueError, OverflowError):  # the second: in UTC it lies before the first year
         raise Refused(f"its expiry-time={text[:40]!r} is no day or instant: YYYYMMDD, or YYYYMMDDHHMM") from None

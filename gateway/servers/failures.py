@@ -62,6 +62,8 @@ class Failures:
             with self._lock:
                 room = WAITING - len(self._waiting)
                 self._waiting.extendleft(reversed(noted[-room:] if room else []))
+        except Exception:  # what ends sessions comes after this in a sweep
+            log.exception("failures.lost", count=len(noted))
 
 
 def printable(text: str) -> str:

@@ -181,6 +181,8 @@ class FtpsServer:
                 await self.sweep()
             except GatewayError as error:
                 log.warning("ftps.sweep_failed", cause=error.message)
+            except Exception:  # without it no idle session ends, and no revoked one
+                log.exception("ftps.sweep_failed")
 
     async def sweep(self) -> None:
         """End the sessions that are idle, took too long to log in, or are no longer allowed; note who could not."""

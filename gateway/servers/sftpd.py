@@ -152,6 +152,8 @@ class SftpServer:
                 await self.sweep()
             except GatewayError as error:
                 log.warning("sftp.sweep_failed", cause=error.message)
+            except Exception:  # without it no idle session ends, and no revoked one
+                log.exception("sftp.sweep_failed")
 
     async def sweep(self) -> None:
         """End the sessions that are idle or no longer allowed; write down who could not log in."""

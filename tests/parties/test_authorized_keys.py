@@ -41,7 +41,7 @@ def test_what_no_client_can_do_here_needs_no_option(options: str) -> None:
     "options",
     ['command="/usr/bin/rrsync /data"', 'command="internal-sftp -R"', "cert-authority", 'principals="a"', "unheard-of",
      'tunnel="0"', 'from="*.fonderie.example"', 'from="192.0.2.7,!192.0.2.9"', 'from="192.0.2.1/24"', "verify-required",
-     'expiry-time="soon"', 'expiry-time="20261399"'],
+     'expiry-time="soon"', 'expiry-time="20261399"', 'expiry-time="00010101"'],
 )  # fmt: skip
 def test_a_restriction_that_cannot_be_kept_refuses_its_key(options: str) -> None:
     """A key that was for one purpose must not become one for everything."""

@@ -199,6 +199,27 @@ def test_the_sweep_survives_an_absent_database(world: World, tmp_path: Path, mon
     asyncio.run(main())
 
 
+def test_the_sweep_survives_what_nobody_foresaw(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that only reads, say: failed log-ins cannot be kept, and a revoked key must end its sessions."""
+    monkeypatch.setattr(sftpd, "SWEEP_SECONDS", 0.05)
+    tried = threading.Event()
+
+    def only_reads(_failures: object) -> None:
+        tried.set()
+        raise sa.exc.InternalError("INSERT", {}, Exception("cannot execute INSERT in a read-only transaction"))
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener, listener.connect():
+            monkeypatch.setattr(listener.server.failures, "_keep", only_reads)
+            listener.server.failures.note("sftp", "192.0.2.9", "nobody", "unknown_user", "no such user")
+            await eventually(tried.is_set)
+            listener.server.failures.note("sftp", "192.0.2.9", "nobody", "unknown_user", "no such user")
+            world.set(SshKey, world.key.id, revoked_at=clock.now())
+            await eventually(lambda: not listener.server.connections)
+
+    asyncio.run(main())
+
+
 def test_an_idle_session_is_closed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifteen minutes without a request; one request starts them again."""
     passed = 0.0
