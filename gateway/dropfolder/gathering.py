@@ -6,7 +6,8 @@ GATHER_SECONDS at most or until anything else is written for its folder: that wr
 itself, in the same transaction. So a client's REMOVE always finds its read.
 
 A gateway that is killed meanwhile forgets this. What a client removes that came back then says that it was removed
-unread: late, and never a receipt that was none. While the database is away nothing is gathered.
+unread: late, and never a receipt that was none. While the database is away nothing is gathered but what ends by itself,
+with whom nobody can try again: sessions, and reads that a lost connection cut.
 """
 
 import contextlib
@@ -62,6 +63,14 @@ class Gathering:
         if is_first:
             self._recorder.expect(self)
         return True
+
+    def put_off(self, deed: Deed) -> None:
+        """Record it once the database is back. Unavailable: too much waits for that already."""
+        with self._lock:
+            if len(self._waiting) >= MOST_WAITING:
+                raise Unavailable("too much waits to be recorded; try again")
+            self._waiting.append(deed)
+        self._recorder.expect(self)
 
     def _may_be_receipt(self, opened: Item) -> bool:
         """By what is known here; another gateway may know more, and the receipt is then a moment later."""

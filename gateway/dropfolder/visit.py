@@ -8,6 +8,7 @@ moment later (gathering.py).
 Errors: NotFound, Denied, Conflict, Refused, and Unavailable ("try again").
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,12 +18,12 @@ from typing import Any, TypeVar
 import structlog
 
 from .. import evidence
-from ..errors import Conflict, Denied, NotFound, Refused
+from ..errors import Conflict, Denied, NotFound, Refused, Unavailable
 from ..store.database import Database, Transaction
 from . import entries, paths, ranges, sessions
 from .areas import NOT_THERE, PRETENDED, Area
 from .content import Content
-from .gathering import Gathering
+from .gathering import Deed, Gathering
 from .items import Item
 from .nodes import File, Listing, Node, Reading
 from .receipts import Read
@@ -105,7 +106,8 @@ class Visit:
         if self._is_begun:
             end = partial(self._end, evidence.new_record_id())
             if not self._gathering.gather(end):
-                self._write(end)
+                with contextlib.suppress(Unavailable):
+                    self._write_or_put_off(end)
             log.info("session.ended", session=self.session.id, folder=self._folder_id, sequence=self.highest_sequence)
 
     def _end(self, record_id: str, tx: Transaction) -> None:
@@ -310,14 +312,17 @@ class Visit:
         return read
 
     def abandon(self, files: Sequence[File]) -> None:
-        """The connection went with these files open: reads of entries are recorded, what was written is no file."""
+        """The connection went with these files open: reads of entries are recorded, what was written is no file.
+
+        Unavailable: they are recorded once the database is back.
+        """
         for file in files:
             file.release()
         reads = [file.outcome(self._who, is_clean=False) for file in files if isinstance(file, Reading)]
         for read in reads:
             self._index.doubt(read.item.id, read.doubtful)
         if reads:
-            self._write(_nothing, reads)
+            self._write_or_put_off(_nothing, reads)
 
     def remove(self, path: str) -> None:
         """Take a file out of the inbox, for good. It stays in the archive."""
@@ -396,6 +401,16 @@ class Visit:
         except NotFound:
             return False
         return True
+
+    def _write_or_put_off(self, step: Callable[[Transaction], None], reads: Sequence[Read] = ()) -> None:
+        """Now, or once the database is back, for nobody may be there who could try again: then Unavailable."""
+        try:
+            self._write(step, reads)
+        except Unavailable:
+            deeds: list[Deed] = [*reads, step]
+            for deed in deeds:
+                self._gathering.put_off(deed)
+            raise
 
     def _write(self, step: Callable[[Transaction], T], reads: Sequence[Read] = ()) -> T:
         return self._gathering.write(step, reads)

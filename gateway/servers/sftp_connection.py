@@ -322,6 +322,8 @@ class SftpConnection(asyncssh.SSHServer):
 
 
 def _end(visit: Visit, readings: list[File]) -> None:
-    if readings:
-        visit.abandon(readings)
-    visit.end()
+    try:
+        if readings:
+            visit.abandon(readings)
+    finally:
+        visit.end()

@@ -185,6 +185,32 @@ def test_while_the_database_is_away_nothing_is_gathered(
     assert visit.close_at_once(third)
 
 
+def test_what_ends_while_the_database_is_away_is_recorded_once_it_is_back(
+    world: World, at: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is there to try again; a session that never ended would be shown as one for ever, on PostgreSQL."""
+    (name,) = published(world, at, CONTENT)
+    visit = world.visit()
+    file = opened(visit, name)
+
+    def away(step: Any) -> Any:
+        raise Unavailable("the database does not answer; try again")
+
+    monkeypatch.setattr(gathering, "GATHER_SECONDS", 0.05)
+    monkeypatch.setattr(gathering, "AGAIN_SECONDS", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.db, "write", away)
+        with pytest.raises(Unavailable):
+            visit.abandon([file])
+        visit.end()
+        time.sleep(0.3)
+    deadline = time.monotonic() + 10
+    while not recorded(world) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [one.ended_at is not None for one in world.sessions()] == [True]
+    assert world.events()[-2:] == ["entry.read", "session.ended"]
+
+
 def test_a_commit_whose_answer_was_lost_is_made_again(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     """A session begins once: its second beginning would be refused, and with it whatever else the folder writes.
 
