@@ -119,8 +119,10 @@ class File:
 
         `before`: how many bytes the connection's stream has before these, for `arrived`.
         """
+        if offset >= self.size:
+            return b""
         try:
-            return os.pread(self._fd, max(0, min(size, self.size - offset)), min(offset, self.size))
+            return os.pread(self._fd, min(size, self.size - offset), offset)
         except OSError as error:
             log.error("file.unreadable", file=self.name, cause=str(error))
             raise Unavailable("these bytes cannot be read at the moment; try again") from error
@@ -151,8 +153,10 @@ class Reading(File):
 
     def read(self, offset: int, size: int, before: int = 0) -> bytes:
         """See File.read."""
+        if offset >= self.size:
+            return b""
         try:
-            data = os.pread(self._fd, size, min(offset, self.item.size))
+            data = os.pread(self._fd, min(size, self.size - offset), offset)
         except OSError as error:
             log.error("entry.unreadable", entry=self.item.id, sha256=self.item.sha256, cause=str(error))
             raise Unavailable("these bytes cannot be read at the moment; try again") from error

@@ -23,9 +23,9 @@ class GcmStream(Encryption):
         self._is_broken = False
 
     def _nonce(self) -> bytes:
-        nonce = self._fixed + self._count.to_bytes(8, "big")
-        self._count = (self._count + 1) & 0xFFFF_FFFF_FFFF_FFFF
-        return nonce
+        count = self._count
+        self._count = (count + 1) & 0xFFFF_FFFF_FFFF_FFFF
+        return self._fixed + count.to_bytes(8, "big")
 
     def encrypted(self, length: bytes, packet: bytes) -> bytes:
         """A packet and its tag; `length` is authenticated with it."""

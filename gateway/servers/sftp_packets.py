@@ -9,8 +9,8 @@ import functools
 import stat
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from ..dropfolder.nodes import Encoder, Node
 from .long_name import long_name
@@ -28,6 +28,7 @@ _LAST_MTIME = 0xFFFF_FFFF
 _NAMES_HEAD = 13  # bytes of NAME before its names: length, type, id, count
 _DAY = 86_400
 _U32 = struct.Struct(">I")
+_HEAD = struct.Struct(">IB")
 _U64 = struct.Struct(">Q")
 
 
@@ -112,8 +113,7 @@ class Fields:
         return int(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One packet: `body` begins with the type; `is_whole` is False for one that was too long to keep."""
 
     body: bytes
@@ -169,8 +169,7 @@ class Splitter:
 
 def packet(kind: Type, *parts: bytes) -> bytes:
     """A whole packet of these parts."""
-    body = b"".join(parts)
-    return _U32.pack(len(body) + 1) + bytes((kind,)) + body
+    return b"".join((_HEAD.pack(1 + sum(map(len, parts)), kind), *parts))
 
 
 def string(value: bytes) -> bytes:

@@ -55,6 +55,7 @@ _BLOCK = 16
 _TAG = 16
 _SMALL, _PIECES = 64, 3  # bytes of a piece, and how many show that a client writes so: each time costs a system call
 _LEAST_PADDING = 4  # RFC 4253 6
+_RANDOM = 1024  # bytes of padding kept
 _DATA_HEAD = struct.Struct(">BBII")  # padding length, type, channel, length of the data
 _PACKET_HEAD = _DATA_HEAD.size
 _LEAST_DATA = 4 + _BLOCK + _TAG  # bytes of a packet on the wire
@@ -82,6 +83,7 @@ class Connection(SSHServerConnection):
     _was_heard = False
     _large: GcmStream | None = None  # what sends, once a key is there
     _pieces = 0  # small ones so far that ended within a packet
+    _padding = b""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -206,10 +208,19 @@ class Connection(SSHServerConnection):
         if padding < _LEAST_PADDING:
             padding += _BLOCK
         head = _DATA_HEAD.pack(padding, MSG_CHANNEL_DATA, number, len(data))
-        packet = b"".join((head, data, os.urandom(padding)))
+        packet = b"".join((head, data, self._random(padding)))
         length = len(packet).to_bytes(4, "big")
         self._rekey_bytes_sent += len(packet)
         return length, stream.encrypted(length, packet)
+
+    def _random(self, count: int) -> bytes:
+        """For padding: asked of the system for many packets at once."""
+        pad = self._padding[-count:]
+        if len(pad) < count:
+            self._padding = os.urandom(_RANDOM)
+            pad = self._padding[-count:]
+        self._padding = self._padding[:-count]
+        return pad
 
     # -- DIRECT
 
@@ -343,8 +354,8 @@ _SIGNATURES: dict[Callable[..., Any], list[str]] = {
 }
 # Names that asyncssh must not have.
 _OWN = """
-    _held _was_heard _large _pieces _send_held _is_aead send_data _is_clear _send_at_once _flush _data_packet
-    _usual _widen
+    _held _was_heard _large _pieces _padding _send_held _is_aead send_data _is_clear _send_at_once _flush _data_packet
+    _random _usual _widen
 """
 _ATTRIBUTES = """
     _auth_complete _channels _compressor _decompressor _enc_algs _inpbuf _kex _kex_complete _keepalive_timer
