@@ -2,26 +2,27 @@
 
 There is no file system behind it: `Home` knows paths only, so no method of pyftpdlib can reach the host's disk. Bytes
 are never converted (TYPE A changes nothing), since they are sealed. Changes of metadata are accepted and ignored, as
-ERPs send them after each transfer. Errors of the folder become replies in ftps_control.py.
+ERPs send them after each transfer. Questions that memory answers are answered at once; everything else is an errand,
+and the session waits for it (`FtpsSession.wait_for`). Errors of the folder become replies in ftps_control.py.
 """
 
 import fnmatch
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 import pyftpdlib.ioloop  # noqa: F401 -- first: it imports asyncore without its warning
 from pyftpdlib.handlers import TLS_FTPHandler
-from pyftpdlib.handlers.ftp.producers import BufferedIteratorProducer, FileProducer
 
 from .. import clock
 from ..dropfolder import paths
-from ..dropfolder.nodes import Listing, Node
-from ..dropfolder.uploads import RESUMED
+from ..dropfolder.nodes import File, Listing, Node
+from ..dropfolder.uploads import RESUMED, Upload
 from ..dropfolder.visit import Visit
 from ..errors import Conflict, Denied
-from .ftps_data import Download, Incoming
+from .ftps_cargo import Cargo, Download, Incoming, Lines
 from .long_name import long_name
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FACTS = ["type", "size", "modify", "perm", "unique"]
 _MAGIC = re.compile(r"[*?\[]")
+DONE = "250 Done."
 
 
 class Home:
@@ -66,9 +68,40 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
     _restart_position: int
     _rnfr: str | None
 
-    def _ask(self, question: Callable[[str], T], path: str) -> T:
-        assert self._visit is not None
-        return self._visit.ask(question, path)
+    def wait_for(
+        self,
+        call: Callable[[], T],
+        then: Callable[[T], None],
+        unwanted: Callable[[T], object] = lambda _: None,
+        failed: Callable[[Exception], None] | None = None,
+        pool: ThreadPoolExecutor | None = None,
+    ) -> None:
+        """See FtpsSession."""
+        raise NotImplementedError
+
+    def transfer(self, cargo: Cargo) -> None:
+        """See Transfers."""
+        raise NotImplementedError
+
+    @property
+    def can_transfer(self) -> bool:
+        """See Transfers."""
+        raise NotImplementedError
+
+    def refuse_transfer(self) -> None:
+        """See Transfers."""
+        raise NotImplementedError
+
+    def _ask(self, path: str, question: Callable[[str], T], then: Callable[[T], None]) -> None:
+        """`then` with the answer to a question about a path."""
+        visit = self._here
+        if visit.is_at_hand(path):
+            then(question(path))
+        else:
+            self.wait_for(lambda: visit.ask(question, path), then)
+
+    def _do(self, call: Callable[[], None], answer: str = DONE) -> None:
+        self.wait_for(call, lambda _: self.respond(answer))
 
     @property
     def _here(self) -> Visit:
@@ -77,49 +110,64 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
 
     # -- listings
 
-    def _send_lines(self, command: str, lines: Iterable[str]) -> None:
-        encoded = (f"{line}\r\n".encode("utf-8", "surrogateescape") for line in lines)
-        self.push_dtp_data(BufferedIteratorProducer(encoded), isproducer=True, cmd=command)
-
-    def _nodes(self, path: str) -> Iterator[Node]:
+    def _list(self, path: str, line: Callable[[Node], str]) -> None:
         """What a listing of `path` shows: a folder's content, one file, or what matches a pattern in its last part."""
         parent, name = paths.split(path)
         if _MAGIC.search(name):
             matches = re.compile(fnmatch.translate(name[:255])).match
-            return (node for node in _all(self._ask(self._here.listing, parent)) if matches(node.name))
-        node = self._ask(self._here.stat, path)
-        return _all(self._ask(self._here.listing, path)) if node.is_directory else iter((node,))
+            self._ask(
+                parent,
+                self._here.listing,
+                lambda listing: self.transfer(Lines(listing, line, lambda node: matches(node.name))),
+            )
+        else:
+            self._ask(path, self._content, lambda listing: self.transfer(Lines(listing, line, _every)))
+
+    def _content(self, path: str) -> Listing:
+        node = self._here.stat(path)
+        return self._here.listing(path) if node.is_directory else Listing([node])
 
     def ftp_LIST(self, path: str) -> None:
         """As `ls -l`, in UTC."""
         now = clock.now().timestamp()
-        self._send_lines("LIST", (long_name(node, now) for node in self._nodes(path)))
+        self._list(path, lambda node: long_name(node, now))
 
     def ftp_NLST(self, path: str) -> None:
-        """Names alone; with the folder in front of them where a pattern had one, so that they can be fetched."""
-        self._send_lines("NLST", (node.name for node in self._nodes(path)))
+        """Names alone."""
+        self._list(path, lambda node: node.name)
 
     def ftp_MLSD(self, path: str) -> None:
         """Facts of a folder's content (RFC 3659 7)."""
-        node = self._ask(self._here.stat, path)
-        if not node.is_directory:
+        self._ask(path, self._content_of_folder, lambda listing: self._send_facts(path, listing))
+
+    def _content_of_folder(self, path: str) -> Listing | None:
+        return self._here.listing(path) if self._here.stat(path).is_directory else None
+
+    def _send_facts(self, path: str, listing: Listing | None) -> None:
+        if listing is None:
             self.respond("501 This is a file: MLSD lists folders.")
-            return
-        nodes = _all(self._ask(self._here.listing, path))
-        self._send_lines("MLSD", (f"{self._facts(one, path)} {one.name}" for one in nodes))
+        else:
+            self.transfer(Lines(listing, lambda node: f"{self._facts(node, path)} {node.name}", _every))
 
     def ftp_MLST(self, path: str) -> None:
         """Facts of one name, on the control connection."""
-        node = self._ask(self._here.stat, path)
-        self.push(f"250-Listing {path}\r\n {self._facts(node, paths.split(path)[0])} {path}\r\n")
-        self.respond("250 End.")
+        parent = paths.split(path)[0]
+        self._ask(
+            path,
+            self._here.stat,
+            lambda node: self.respond_lines(f"250-Listing {path}", f" {self._facts(node, parent)} {path}", "250 End."),
+        )
+
+    def respond_lines(self, *lines: str) -> None:
+        """See FtpsSession."""
+        raise NotImplementedError
 
     def _facts(self, node: Node, parent: str) -> str:
         is_ours = not self._here.is_writable(paths.join(parent, node.name))
         values = {
             "type": "dir" if node.is_directory else "file",
             "size": str(node.size),
-            "modify": time.strftime("%Y%m%d%H%M%S", time.gmtime(node.mtime)),
+            "modify": _moment(node),
             "perm": ("el" if is_ours else "celm") if node.is_directory else ("r" if is_ours else "adfr"),
             "unique": f"{node.sequence:x}"
             if node.sequence
@@ -132,13 +180,21 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
     def ftp_RETR(self, path: str) -> None:
         """The bytes from REST on, as they are, whatever TYPE says."""
         offset, self._restart_position = self._restart_position, 0
-        reading = self._ask(self._here.open, path)
-        if offset > reading.size:
-            self._here.abandon([reading])
-            self.respond(f"554 The file has {reading.size} bytes.")
-            return
-        file = Download(self._here, reading, path, offset)
-        self.push_dtp_data(FileProducer(file, "i"), isproducer=True, file=file, cmd="RETR")
+        visit = self._here
+        if not self.can_transfer:  # the file stays shut: clients without end ask so
+            self._ask(path, self._file, lambda _: self.refuse_transfer())
+        elif visit.is_open_at_hand(path):
+            self._send_file(visit.open(path), offset)
+        else:
+            self.wait_for(lambda: visit.ask(visit.open, path), lambda file: self._send_file(file, offset), File.release)
+
+    def _send_file(self, file: File, offset: int) -> None:
+        if offset > file.size:
+            self.wait_for(
+                lambda: self._here.abandon([file]), lambda _: self.respond(f"554 The file has {file.size} bytes.")
+            )
+        else:
+            self.transfer(Download(self._here, file, offset))
 
     def ftp_REST(self, line: str) -> None:
         """Where the next RETR begins."""
@@ -149,32 +205,36 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
         self.respond(f"350 The next RETR begins at {self._restart_position}.")
 
     def _file(self, path: str) -> Node:
-        node = self._ask(self._here.stat, path)
+        node = self._here.stat(path)
         if node.is_directory:
             raise Conflict("this is a folder")
         return node
 
     def ftp_SIZE(self, path: str) -> None:
         """In bytes, whatever TYPE says: nothing is converted."""
-        self.respond(f"213 {self._file(path).size}")
+        self._ask(path, self._file, lambda node: self.respond(f"213 {node.size}"))
 
     def ftp_MDTM(self, path: str) -> None:
         """The moment of publication, UTC."""
-        self.respond(time.strftime("213 %Y%m%d%H%M%S", time.gmtime(self._file(path).mtime)))
+        self._ask(path, self._file, lambda node: self.respond(f"213 {_moment(node)}"))
 
     def ftp_HASH(self, path: str) -> None:
         """The SHA-256 under which it was published (draft-bryan-ftpext-hash)."""
-        digest = self._ask(self._here.digest, path)
-        self.respond(f"213 SHA-256 0-{self._file(path).size} {digest} {path}")
+        self._ask(
+            path,
+            lambda asked: (self._here.digest(asked), self._file(asked).size),
+            lambda answer: self.respond(f"213 SHA-256 0-{answer[1]} {answer[0]} {path}"),
+        )
 
     def ftp_DELE(self, path: str) -> None:
         """A receipt, once it was read in full."""
-        self._here.remove(path)
-        self.respond("250 Done.")
+        self._do(lambda: self._here.remove(path))
 
     def ftp_RNFR(self, path: str) -> None:
         """What RNTO renames."""
-        self._ask(self._here.stat, path)
+        self._ask(path, self._here.stat, lambda _: self._rename_next(path))
+
+    def _rename_next(self, path: str) -> None:
         self._rnfr = path
         self.respond("350 And its new name?")
 
@@ -184,15 +244,14 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
         if source is None:
             self.respond("503 Send RNFR first.")
             return
-        self._here.rename(source, path)
-        self.respond("250 Done.")
+        self._do(lambda: self._here.rename(source, path))
 
     def ftp_STOR(self, path: str, mode: str = "w") -> None:
         """A file, from its first byte to its last, as they are; APPE (mode `a`) and REST would resume one."""
         offset, self._restart_position = self._restart_position, 0
         if offset or mode != "w":
             raise Denied(RESUMED)
-        self.take_dtp_data(Incoming(self._here.create(path)))
+        self.wait_for(lambda: self._here.create(path), lambda upload: self.transfer(Incoming(upload)), Upload.release)
 
     def ftp_STOU(self, line: str) -> None:
         """Names are the client's to choose."""
@@ -202,33 +261,32 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
 
     def ftp_CWD(self, path: str) -> None:
         """The folder that relative paths begin in."""
-        if not self._ask(self._here.stat, path).is_directory:
+        self._ask(path, self._here.stat, lambda node: self._go_to(path, node))
+
+    def _go_to(self, path: str, node: Node) -> None:
+        if not node.is_directory:
             raise Conflict("this is a file")
         self.fs.cwd = path
-        self.respond("250 Done.")
+        self.respond(DONE)
 
     def ftp_MKD(self, path: str) -> None:
         """Under inbox/ and sandbox/."""
-        self._here.make_directory(path)
         quoted = path.replace('"', '""')
-        self.respond(f'257 "{quoted}" made.')
+        self._do(lambda: self._here.make_directory(path), f'257 "{quoted}" made.')
 
     def ftp_RMD(self, path: str) -> None:
         """One that the client made."""
-        self._here.remove_directory(path)
-        self.respond("250 Done.")
+        self._do(lambda: self._here.remove_directory(path))
 
     # -- metadata: accepted, ignored
 
     def ftp_MFMT(self, path: str, timeval: str) -> None:
         """The time of publication stays; a refusal would mark the whole transfer as failed."""
-        at = time.strftime("%Y%m%d%H%M%S", time.gmtime(self._file(path).mtime))
-        self.respond(f"213 Modify={at}; {path}")
+        self._ask(path, self._file, lambda node: self.respond(f"213 Modify={_moment(node)}; {path}"))
 
     def ftp_SITE_CHMOD(self, path: str, mode: str) -> None:
         """As MFMT."""
-        self._ask(self._here.stat, path)
-        self.respond("200 Noted.")
+        self._ask(path, self._here.stat, lambda _: self.respond("200 Noted."))
 
     def ftp_STAT(self, path: str) -> None:
         """Of the session, once it has logged in; listings go over data connections."""
@@ -237,9 +295,15 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
         elif path:
             self.respond("502 Use LIST, or MLST for one name.")
         else:
-            super().ftp_STAT("")
+            state = "open" if self.data_channel is not None else "closed"
+            self.respond_lines(
+                "211-Of this session:", f" Logged in as {self.username}.", f" Data connection {state}.", "211 End."
+            )
 
 
-def _all(listing: Listing) -> Iterator[Node]:
-    while nodes := listing.take(500):
-        yield from nodes
+def _every(_node: Node) -> bool:
+    return True
+
+
+def _moment(node: Node) -> str:
+    return time.strftime("%Y%m%d%H%M%S", time.gmtime(node.mtime))

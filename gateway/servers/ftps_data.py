@@ -6,9 +6,13 @@ only then the file counts as read. Whatever else happens counts as sent, not as 
 
 A file that comes in is whole when the client said close_notify behind it. A FIN without it could be anybody's: the
 upload is discarded and answered 426.
+
+On the loop; what has to be recorded, and what comes in, is an errand (ftps_loop.py). It has nothing of pyftpdlib's own
+data connections, whose way through their events costs more than the bytes do.
 """
 
 import contextlib
+import enum
 import fcntl
 import socket
 import struct
@@ -16,17 +20,12 @@ import sys
 import termios
 from typing import TYPE_CHECKING, Any
 
-import pyftpdlib.ioloop  # noqa: F401 -- first: it imports asyncore without its warning
 import structlog
 from OpenSSL import SSL
-from pyftpdlib.handlers.ftp.data import DTPHandler
-from pyftpdlib.handlers.ftp.dispatchers import PassiveDTP
-from pyftpdlib.handlers.ftps.data import TLS_DTPHandler
 
-from ..dropfolder.nodes import File
-from ..dropfolder.uploads import Upload
-from ..dropfolder.visit import Visit
+from .. import clock
 from ..errors import GatewayError
+from .ftps_cargo import Cargo, Incoming, Lines
 from .ftps_tls import is_resumed, take_whole_writes
 
 if TYPE_CHECKING:
@@ -34,258 +33,246 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 HANDSHAKE_SECONDS = 20
-PIECES_AT_ONCE = 16  # of 64 KB
+STALL_SECONDS = 300  # without progress
+PIECE = 256 * 1024  # bytes that are read and written at once
+PIECES_AT_ONCE = 4  # until other sessions get their turn
 NO_ROOM = {"disk_full": 452, "disk": 452, "quota": 552, "too_large": 552, "too_many_files": 552}  # RFC 959 4.2
-_CUT = "426 The data connection was cut; the upload is discarded."
+DONE = "226 Transfer complete."
+NOT_RESUMED = "522 A data connection must resume the TLS session of its control connection."
+_HANDSHAKE = "522 The TLS handshake of the data connection failed."
+_UPLOAD_CUT = "426 The data connection was cut; the upload is discarded."
+_CUT = "426 The data connection was cut."
 _BROKEN = "426 The data connection's TLS was broken."
+_STALLED = "421 Data connection timed out."
+_UNASKED = (_HANDSHAKE, _STALLED)  # said though nothing went over it
+_FAILED = "426 Internal error; transfer aborted."
 _OUR_END = 1  # a FIN takes one place in the sequence
+_RECORD = 16 * 1024  # bytes at most
 
 
-class Download:
-    """An open file, as pyftpdlib's producer reads it."""
+class Phase(enum.Enum):
+    """Where it is; one after the other, but that any of them may end it."""
 
-    def __init__(self, visit: Visit, reading: File, path: str, offset: int) -> None:
-        self.name = path
-        self.closed = False
-        self._visit = visit
-        self._reading = reading
-        self._position = offset
-
-    def read(self, size: int) -> bytes:
-        """The next bytes; Unavailable when the disk refuses."""
-        data = self._reading.read(self._position, size)
-        self._position += len(data)
-        return data
-
-    def finish(self, *, has_arrived: bool) -> None:
-        """Record what became of it, and let go of the bytes; Unavailable when that cannot be recorded now."""
-        if self.closed:
-            return
-        self.closed = True
-        if not has_arrived:
-            self._visit.abandon([self._reading])
-            return
-        try:
-            self._visit.close(self._reading)
-        except GatewayError:
-            self._reading.release()
-            raise
-
-    def close(self) -> None:
-        """It was never sent."""
-        try:
-            self.finish(has_arrived=False)
-        except GatewayError as error:
-            log.warning("entry.read_not_recorded", file=self._reading.name, cause=error.message)
+    HANDSHAKE = enum.auto()
+    IDLE = enum.auto()  # nothing is asked for yet
+    SENDING = enum.auto()
+    RECEIVING = enum.auto()
+    ENDING = enum.auto()  # all was sent: the client's end is awaited
+    SETTLING = enum.auto()  # what became of it is being recorded
+    OVER = enum.auto()
 
 
-class Incoming:
-    """A file that is being received, as pyftpdlib writes it."""
+class DataConnection:
+    """An accepted data connection. Its session learns what became of it by `data_is_over`."""
 
-    def __init__(self, upload: Upload) -> None:
-        self.name = upload.path
-        self.closed = False
-        self._upload = upload
-        self._position = 0
-
-    def write(self, data: bytes) -> None:
-        """The next bytes; Refused over a limit, Unavailable when the disk refuses."""
-        self._upload.write(self._position, data)
-        self._position += len(data)
-
-    def finish(self) -> None:
-        """The client said that this was all of it; see Upload.finish."""
-        self.closed = True
-        self._upload.finish()
-
-    def close(self) -> None:
-        """It was cut."""
-        self.closed = True
-        self._upload.release()
-
-
-class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
-    """What pyftpdlib makes for each data connection."""
-
-    timeout = 300  # seconds without progress
-    cmd_channel: "FtpsSession"
-    _ssl_established: bool
-
-    def __init__(self, sock: socket.socket, cmd_channel: "FtpsSession") -> None:
-        self._is_ending = False
+    def __init__(self, sock: socket.socket, session: "FtpsSession") -> None:
+        self.deadline = clock.monotonic() + HANDSHAKE_SECONDS
+        self._session = session
+        self._loop = session.ioloop
+        self._cargo: Cargo | None = None
+        self._phase = Phase.HANDSHAKE
         self._piece = b""  # on its way: OpenSSL wants the same bytes again until it has taken them all
-        super().__init__(sock, cmd_channel)
-        if not self._closed and isinstance(self.socket, SSL.Connection):
-            take_whole_writes(self.socket)
-            self.call_later(HANDSHAKE_SECONDS, self._end_without_handshake)
-
-    def __repr__(self) -> str:
-        """Short: pyftpdlib makes one at each step, for a log that is not written."""
-        return "<data connection>"
-
-    def _end_without_handshake(self) -> None:
-        if not self._ssl_established:
-            self.handle_failed_ssl_handshake()
-
-    def modify_ioloop_events(self, events: int, logdebug: bool = False) -> None:
-        """While the handshake waits for the client, only what it waits for: to be told that the socket can be written
-        to would have the loop spin until the client speaks (48 CPU seconds per 1,000 files with lftp).
-        """
-        if self._ssl_accepting:
-            events = self.ioloop.WRITE if self._ssl_want_write else self.ioloop.READ
-        super().modify_ioloop_events(events, logdebug)
-
-    def enable_receiving(self, _type: str, cmd: str) -> None:
-        """Bytes as they are, whatever TYPE says."""
-        super().enable_receiving("i", cmd)
-
-    def handle_ssl_established(self) -> None:
-        """Refuse a session that is nobody's, where the policy asks for it; else go on with what waits."""
-        if self.cmd_channel.listener.needs_session_reuse and not is_resumed(self.socket):
-            is_awaited = self.file_obj is not None or bool(self.producer_fifo)
-            self._finish(has_arrived=False)
-            self.cmd_channel.refuse_data(is_awaited=is_awaited)
-            return
-        if self._is_sending:
-            self.initiate_send()
-        else:
-            self.modify_ioloop_events(self._wanted_io_events)
+        self._sock = sock
+        sock.setblocking(False)
+        self._tls: Any = SSL.Connection(session.ssl_context, sock)
+        self._tls.set_accept_state()
+        take_whole_writes(self._tls)
+        self._fileno = sock.fileno()
+        self._events = self._loop.READ
+        self._loop.register(self._fileno, self, self._events)
+        self._loop.watch(self)
 
     @property
-    def _is_sending(self) -> bool:
-        return self._initialized and not self.receive and not self._is_ending
+    def is_free(self) -> bool:
+        """Whether nothing goes over it yet."""
+        return self._cargo is None
 
-    def push_with_producer(self, producer: Any) -> None:
-        """Begin to send, without waiting to be told that the socket has room."""
-        self._initialized = True
-        self.producer_fifo.append(producer)
-        self.initiate_send()
+    @property
+    def has_sent_all(self) -> bool:
+        """Whether there is nothing to abort: only the client's end is awaited, or that it is recorded."""
+        return self._phase in (Phase.ENDING, Phase.SETTLING)
 
-    def close_when_done(self) -> None:
-        """Nothing comes behind what is being sent."""
-        super().close_when_done()
-        self.initiate_send()
-
-    def initiate_send(self) -> None:
-        """Send until the socket is full, or the control connection should be looked at again.
-
-        Nothing before the handshake is over: sending would go on with it behind the loop's back.
-        """
-        if self._ssl_accepting or self._closed:
-            return
-        self._ssl_want_read = self._ssl_want_write = False
-        for _ in range(PIECES_AT_ONCE):
-            self._piece = self._piece or self._next_piece()
-            if not self._piece:
-                return
-            if not self.send(self._piece):
-                self._want(self.ioloop.READ if self._ssl_want_read else self.ioloop.WRITE)
-                return
-            self._piece = b""
-        self._want(self.ioloop.WRITE)
-
-    def _next_piece(self) -> bytes:
-        """Empty when there is none yet, or when that was all of it."""
-        while self.producer_fifo:
-            producer = self.producer_fifo[0]
-            if producer is None:
-                self.producer_fifo.clear()
-                self.handle_close()
-                break
-            if piece := producer.more():
-                return bytes(piece)
-            del self.producer_fifo[0]
-        return b""
-
-    def readable(self) -> bool:
-        return self._is_ending or bool(super().readable())
-
-    def writable(self) -> bool:
-        return self._is_ending or bool(super().writable())
-
-    def handle_read_event(self) -> None:
-        if self._is_ending:
-            self._look_for_their_end()
-        elif self._ssl_accepting:
-            self._shake_hands()
-        elif self._is_sending:
-            self.initiate_send()
-        else:
-            super().handle_read_event()
-
-    def handle_write_event(self) -> None:
-        if self._is_ending:
-            self._say_our_end()
-        elif self._ssl_accepting:
-            self._shake_hands()
-        elif self._is_sending:
-            self.initiate_send()
-        else:
-            super().handle_write_event()
-
-    def _shake_hands(self) -> None:
-        self._do_ssl_handshake()
-        if self._ssl_accepting:
-            self.modify_ioloop_events(self._wanted_io_events)
+    def carry(self, cargo: Cargo) -> None:
+        """What goes over it: from now on, or once the handshake is over. Once."""
+        self._cargo = cargo
+        if self._phase is Phase.IDLE:
+            self._begin()
 
     def abort(self, answer: str) -> None:
-        """The client wants no more of it; `answer` if it waits for one."""
-        if answer:
-            self._resp = (answer, log.warning)
-        self.close()
+        """No more of it is wanted; `answer` if the client waits for one."""
+        self._finish(answer)
 
     def close(self) -> None:
-        """Everything that ends a transfer comes here; a file that was sent whole waits for the client's end."""
-        if self._closed:
-            return
-        if isinstance(self.file_obj, Incoming) and not self.file_obj.closed:
-            self._receive_end(self.file_obj)
-            return
-        if self.transfer_finished and self._ssl_established and not (self._error or self._is_ending):
-            self._is_ending = True
-            self.call_later(self.cmd_channel.listener.settings.confirm_seconds, self._finish, has_arrived=False)
+        """The session ends; what went over it is recorded."""
+        self._finish("")
+
+    def overdue(self) -> None:
+        """See Timed."""
+        if self._phase is Phase.HANDSHAKE:
+            self._finish(_HANDSHAKE)
+        elif self._phase is Phase.ENDING:
+            self._finish(DONE)
+        else:
+            self._finish(_STALLED)
+            self._session.end_after_errands()
+
+    # -- what the loop calls
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def handle_read_event(self) -> None:
+        """Go on with what it waits for."""
+        if self._phase is Phase.SENDING:
+            self._send()
+        elif self._phase is Phase.ENDING:
+            self._look_for_their_end()
+        elif self._phase is Phase.HANDSHAKE:
+            self._shake_hands()
+        elif self._phase is Phase.RECEIVING:
+            self._receive()
+        elif self._phase is Phase.IDLE:
+            self._finish("")  # what comes before it is asked for is the client's end
+
+    def handle_write_event(self) -> None:
+        """The same."""
+        if self._phase is Phase.ENDING:
             self._say_our_end()
         else:
-            self._finish(has_arrived=False)
+            self.handle_read_event()
 
-    def _receive_end(self, file: Incoming) -> None:
-        """Keep what is whole; the answer comes after that."""
-        is_said = self._ssl_established and self.socket.get_shutdown() & SSL.RECEIVED_SHUTDOWN
-        if self._error or not self.transfer_finished or not is_said:
-            if not self._error:
-                self._resp = (_CUT, log.warning)
-            file.close()
+    handle_close = handle_read_event  # whoever reads or writes learns how it was lost
+
+    def handle_error(self) -> None:
+        """Bytes that the disk refuses; TLS that the client broke; or what nobody foresaw."""
+        error = sys.exc_info()[1]
+        if isinstance(error, GatewayError):
+            self._finish(_refused(error))
+        elif isinstance(error, SSL.SysCallError):
+            self._finish(self._cut)
+        elif isinstance(error, SSL.Error):
+            self._finish(self._cut if isinstance(self._cargo, Incoming) else _BROKEN)
         else:
-            try:
-                file.finish()
-            except GatewayError as error:
-                self._resp = (_refused(error), log.warning)
-            with contextlib.suppress(SSL.Error, OSError):
-                self.socket.shutdown()  # our close_notify
-        self._finish(has_arrived=False)
+            self._session.log_exception(self)
+            self._finish(_FAILED)
+
+    @property
+    def _cut(self) -> str:
+        return _UPLOAD_CUT if isinstance(self._cargo, Incoming) else _CUT
+
+    def _want(self, events: int) -> None:
+        if events != self._events:
+            self._events = events
+            self._loop.modify(self._fileno, events)
+
+    # -- the handshake
+
+    def _shake_hands(self) -> None:
+        """Only what it waits for is polled: to be told that there is room to write would have the loop spin."""
+        try:
+            self._tls.do_handshake()
+        except SSL.WantReadError:
+            self._want(self._loop.READ)
+        except SSL.WantWriteError:
+            self._want(self._loop.WRITE)
+        except SSL.SysCallError:
+            self._finish(_CUT)
+        except SSL.Error:
+            self._finish(_HANDSHAKE)
+        else:
+            self._has_shaken_hands()
+
+    def _has_shaken_hands(self) -> None:
+        """Refuse a session that is nobody's, where the policy asks for it; else go on with what waits."""
+        self.deadline = clock.monotonic() + STALL_SECONDS
+        if self._session.listener.needs_session_reuse and not is_resumed(self._tls):
+            if self.is_free:
+                self._session.data_was_refused()
+            self._finish("" if self.is_free else NOT_RESUMED)
+            return
+        self._phase = Phase.IDLE
+        if not self.is_free:
+            self._begin()
+
+    def _begin(self) -> None:
+        if isinstance(self._cargo, Incoming):
+            self._phase = Phase.RECEIVING
+            self._receive()
+        else:
+            self._phase = Phase.SENDING
+            # Records that leave together cost the client and us one round through the network, not one each; the end
+            # of our half sends what is left.
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            self._send()
+
+    # -- sending
+
+    def _send(self) -> None:
+        """Until the socket is full, or other sessions should get their turn."""
+        self.deadline = clock.monotonic() + STALL_SECONDS
+        try:
+            for _ in range(PIECES_AT_ONCE):
+                if not self._piece and not self._take_piece():
+                    return
+                if self._piece:
+                    self._tls.send(self._piece)
+                    self._piece = b""
+        except SSL.WantReadError:
+            self._want(self._loop.READ)
+        except SSL.WantWriteError:
+            self._want(self._loop.WRITE)
+        else:
+            self._want(self._loop.WRITE)
+
+    def _take_piece(self) -> bool:
+        """False when there is none now: that was all, or it is being fetched."""
+        cargo = self._cargo
+        assert cargo is not None and not isinstance(cargo, Incoming)
+        if not cargo.is_at_hand:
+            self._pause()
+            self._session.errands.run(lambda: cargo.next(PIECE), lambda done: self._fetched(done.result))
+            return False
+        return self._took(cargo.next(PIECE))
+
+    def _took(self, piece: bytes | None) -> bool:
+        if piece is None:
+            self._phase = Phase.ENDING
+            self.deadline = clock.monotonic() + self._session.listener.settings.confirm_seconds
+            self._say_our_end()
+            return False
+        self._piece = piece
+        return True
+
+    def _fetched(self, piece: Any) -> None:
+        if self._phase is not Phase.SENDING:
+            return
+        try:
+            self._go_on()
+            if self._took(piece()):
+                self._send()
+        except Exception:  # noqa: BLE001 - as the loop does
+            self.handle_error()
 
     def _say_our_end(self) -> None:
         try:
-            self.socket.shutdown()  # sends close_notify
-            self.socket.sock_shutdown(socket.SHUT_WR)
+            self._tls.shutdown()  # sends close_notify
+            self._sock.shutdown(socket.SHUT_WR)
         except SSL.WantWriteError:
-            self._want(self.ioloop.WRITE)
-            return
+            self._want(self._loop.WRITE)
         except (SSL.Error, OSError):
-            self._finish(has_arrived=False)
-            return
-        if isinstance(self.file_obj, Download):
-            self._want(self.ioloop.READ)
+            self._finish(_CUT)
         else:
-            self._finish(has_arrived=True)  # a listing proves nothing
-
-    def _want(self, events: int) -> None:
-        self._wanted_io_events = events
-        self.modify_ioloop_events(events)
+            if isinstance(self._cargo, Lines):
+                self._finish(DONE)  # a listing proves nothing
+            else:
+                self._want(self._loop.READ)
 
     def _look_for_their_end(self) -> None:
         try:
-            while self.socket.recv(4096):
+            while self._tls.recv(4096):
                 pass  # what a client says during a download means nothing
         except SSL.WantReadError:
             return
@@ -295,66 +282,113 @@ class DataConnection(TLS_DTPHandler):  # type: ignore[misc]
             is_end = error.args[0] == -1  # a FIN without close_notify
         except SSL.Error as error:
             is_end = "unexpected eof" in str(error)  # the same, as OpenSSL 3 says it
-        is_taken = _unacknowledged(self.socket) <= _OUR_END
-        if not is_taken:  # a reset alone says less: a client that closes before it reads our close_notify causes one
-            self._resp = ("426 The data connection was cut.", log.warning)
-        self._finish(has_arrived=is_end and is_taken)
+        # A reset alone says less: a client that closes before it reads our close_notify causes one.
+        is_taken = _unacknowledged(self._sock) <= _OUR_END
+        self._finish(DONE if is_taken else _CUT, has_arrived=is_end and is_taken)
 
-    def _finish(self, *, has_arrived: bool) -> None:
-        """Record, answer, close. The answer comes last: what the client does next finds its read."""
-        if self._closed:
+    # -- receiving
+
+    def _receive(self) -> None:
+        """What has come, written in one go."""
+        pieces: list[bytes] = []
+        is_whole: bool | None = None  # None: there may be more
+        try:
+            while len(pieces) < PIECE // _RECORD:
+                pieces.append(self._tls.recv(_RECORD))
+        except SSL.WantReadError:
+            self._want(self._loop.READ)
+        except SSL.WantWriteError:
+            self._want(self._loop.WRITE)
+        except SSL.ZeroReturnError:
+            is_whole = True
+        except SSL.Error:
+            is_whole = False
+        if pieces and is_whole is not False:
+            self._keep(b"".join(pieces), is_whole=is_whole is True)
+        elif is_whole is not None:
+            self._has_come(is_whole=is_whole)
+
+    def _keep(self, data: bytes, *, is_whole: bool) -> None:
+        """What comes meanwhile waits in the socket."""
+        cargo = self._cargo
+        assert isinstance(cargo, Incoming)
+        self._pause()
+        self._session.errands.run(lambda: cargo.write(data), lambda done: self._kept(done.result, is_whole=is_whole))
+
+    def _kept(self, result: Any, *, is_whole: bool) -> None:
+        if self._phase is not Phase.RECEIVING:
             return
-        if isinstance(self.file_obj, Download):
-            try:
-                self.file_obj.finish(has_arrived=has_arrived)
-            except GatewayError as error:
-                self._resp = (f"451 The file was sent, but not recorded as read: {error.message}.", log.warning)
-        self._ssl_established = self._ssl_accepting = self._ssl_closing = False
-        DTPHandler.close(self)
+        try:
+            result()
+            if is_whole:
+                self._has_come(is_whole=True)
+            else:
+                self._go_on()
+                self._receive()  # what OpenSSL holds already wakes no loop
+        except Exception:  # noqa: BLE001 - as the loop does
+            self.handle_error()
 
-    def handle_error(self) -> None:
-        """Bytes that the disk refuses; or what nobody foresaw, with its trace in our log."""
-        self._error = True
-        error = sys.exc_info()[1]
-        if isinstance(error, GatewayError):
-            self._resp = (_refused(error), log.warning)
-            self.close()
-        elif isinstance(error, SSL.Error):
-            self._resp = (_CUT if isinstance(self.file_obj, Incoming) else _BROKEN, log.warning)
-            self.close()
+    def _has_come(self, *, is_whole: bool) -> None:
+        self._finish(DONE if is_whole else _UPLOAD_CUT, has_arrived=is_whole)
+
+    def _pause(self) -> None:
+        """Until an errand is over: no event, no deadline."""
+        self._loop.unregister(self._fileno)
+        self.deadline = float("inf")
+
+    def _go_on(self) -> None:
+        self._loop.register(self._fileno, self, self._events)
+        self.deadline = clock.monotonic() + STALL_SECONDS
+
+    # -- the end
+
+    def _finish(self, answer: str, *, has_arrived: bool = False) -> None:
+        """Record, answer, close. The answer comes last: what the client does next finds its read."""
+        if self._phase in (Phase.SETTLING, Phase.OVER):
+            return
+        self._phase = Phase.SETTLING
+        self._loop.forget(self)
+        self._loop.unregister(self._fileno)
+        cargo = self._cargo
+        if cargo is None:
+            self._end(answer if answer in _UNASKED else "")
+        elif cargo.settle_at_once(has_arrived=has_arrived):
+            self._end(answer)
         else:
-            DTPHandler.handle_error(self)
+            self._session.errands.run(
+                lambda: cargo.settle(has_arrived=has_arrived), lambda done: self._settled(done.exception(), answer)
+            )
+
+    def _settled(self, error: BaseException | None, answer: str) -> None:
+        if isinstance(error, GatewayError):
+            is_upload = isinstance(self._cargo, Incoming)
+            unread = f"451 The file was sent, but not recorded as read: {error.message}."
+            answer = answer and (_refused(error) if is_upload else unread)
+            if not answer:
+                log.warning("entry.read_not_recorded", cause=error.message)
+        elif error is not None:
+            log.error("ftps.failed", address=self._session.remote_ip, exc_info=error)
+            answer = answer and _FAILED
+        self._end(answer)
+
+    def _end(self, answer: str) -> None:
+        if isinstance(self._cargo, Incoming) and answer == DONE:
+            self._say_we_have_it()
+        self._phase = Phase.OVER
+        self._sock.close()
+        self._tls = None
+        self._session.data_is_over(self, answer)
+
+    def _say_we_have_it(self) -> None:
+        with contextlib.suppress(SSL.Error, OSError):
+            self._tls.shutdown()  # our close_notify
 
 
 def _refused(error: GatewayError) -> str:
     return f"{NO_ROOM.get(error.code, 426)} Transfer aborted: {error.message}."
 
 
-class NoPassivePort(Exception):
-    """Every configured port for data connections is in use."""
-
-
-class PassiveListener(PassiveDTP):  # type: ignore[misc]
-    """Where a data connection is awaited: on a configured port, or nowhere (pyftpdlib would take any that is free)."""
-
-    def __repr__(self) -> str:
-        return "<passive listener>"
-
-    def bind_af_unspecified(self, _address: tuple[str, int]) -> int:
-        """The family of an address, which pyftpdlib finds by a socket that it throws away: the session's own."""
-        self.socket = socket.socket()
-        family: int = self.cmd_channel.socket.family
-        return family
-
-    def bind(self, addr: tuple[str, int]) -> None:
-        """NoPassivePort when pyftpdlib gives up on the configured ones."""
-        if addr[1] == 0 and self.cmd_channel.passive_ports is not None:
-            self.close()
-            raise NoPassivePort
-        super().bind(addr)
-
-
-def _unacknowledged(connection: Any) -> int:
+def _unacknowledged(connection: socket.socket) -> int:
     """Bytes that the client's machine has not acknowledged yet (tcp(7), SIOCOUTQ)."""
     answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
     count: int = struct.unpack("i", answer)[0]

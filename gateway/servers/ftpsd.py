@@ -1,20 +1,17 @@
 """The FTPS listeners: the drop folders over FTP with TLS, explicit and implicit, by password.
 
-FTP is pyftpdlib's, one thread a connection and one that accepts, since the folder's calls block; each listener has a
-loop of its own (pyftpdlib's default is one for the process, shared across threads). The asyncio side starts and stops
-them, and closes what is idle, not logged in in time, or no longer allowed.
+FTP is pyftpdlib's, on one loop in a thread of its own (ftps_loop.py). The asyncio side starts and stops it, and closes
+what is idle, not logged in in time, or no longer allowed.
 """
 
 import asyncio
 import logging
 import socket
 import sys
-import threading
 from typing import Any
 
 import structlog
-from pyftpdlib.ioloop import IOLoop
-from pyftpdlib.servers import ThreadedFTPServer
+from pyftpdlib.servers import FTPServer
 
 from .. import clock
 from ..config import FtpsSettings, SftpSettings
@@ -25,6 +22,7 @@ from . import httpd
 from .causes import CAUSES
 from .failures import Failures
 from .ftps_control import FtpsSession, ImplicitFtpsSession
+from .ftps_loop import Loop
 from .ftps_tls import Identity
 from .limits import ConnectionLimits, Ticket
 from .penalties import Penalties
@@ -32,7 +30,7 @@ from .penalties import Penalties
 log = structlog.get_logger(__name__)
 SWEEP_SECONDS = 5.0
 BACKLOG = 1024
-_LOOK_SECONDS = 0.5  # how often the accepting thread looks whether it is over
+_BREATH_SECONDS = 0.5  # without accepting, after it failed
 _pyftpdlib = logging.getLogger("pyftpdlib")
 _pyftpdlib.addHandler(logging.NullHandler())  # else it configures logging for itself
 _pyftpdlib.setLevel(logging.ERROR)
@@ -59,35 +57,24 @@ class Listener:
         self.needs_session_reuse = settings.session_reuse == "required"
         first, _, last = settings.passive_ports.partition("-")
         self.passive_ports = range(int(first), int(last) + 1) if settings.passive_ports else None
-        self.sessions: set[FtpsSession] = set()  # changed by many threads, each call of it atomic
+        self.sessions: set[FtpsSession] = set()  # changed on the loop, each call of it atomic
 
     def left(self, session: FtpsSession) -> None:
-        """A session's connection is closed."""
+        """A session is closed and recorded."""
         self.sessions.discard(session)
-        if session.ticket is not None:
-            self.limits.leave(session.ticket)
+        self.limits.leave(session.ticket)
 
 
-class _Acceptor(ThreadedFTPServer):  # type: ignore[misc]
-    """Accepts connections, as far as there are places for them, and begins a thread for each."""
+class Acceptor(FTPServer):  # type: ignore[misc]
+    """Accepts connections, as far as there are places for them."""
 
     max_cons = max_cons_per_ip = 0  # the limits are ours
 
-    def __init__(self, sock: socket.socket, kind: type[FtpsSession], listener: Listener) -> None:
+    def __init__(self, sock: socket.socket, kind: type[FtpsSession], listener: Listener, loop: Loop) -> None:
         self.listener = listener
         self.ticket: Ticket  # of the connection that is being accepted
         self.is_draining = False
-        self._is_over = threading.Event()
-        super().__init__(sock, kind, ioloop=IOLoop(), backlog=BACKLOG)
-        self._lock = threading.Lock()  # pyftpdlib's own two are one for all servers of the process
-        self._exit = threading.Event()
-        self._thread = threading.Thread(target=self._accept, name="ftps-accept", daemon=True)
-        self._thread.start()
-
-    def _accept(self) -> None:
-        while not self._is_over.is_set():
-            self.ioloop.loop(timeout=_LOOK_SECONDS, blocking=False)
-        self.close_all()
+        super().__init__(sock, kind, ioloop=loop, backlog=BACKLOG)
 
     def handle_accepted(self, sock: socket.socket, addr: Any) -> None:
         """One that cannot be served costs itself only."""
@@ -103,32 +90,31 @@ class _Acceptor(ThreadedFTPServer):  # type: ignore[misc]
             sock.close()
             return
         try:
-            super().handle_accepted(sock, addr)
+            session = self.handler(sock, self, ioloop=self.ioloop)
+            if session.connected:
+                session.handle()
         except Exception:
             log.exception("ftps.not_accepted", address=addr[0])
-            for session in [one for one in list(self.listener.sessions) if one.ticket is self.ticket]:
-                session.close()
-            sock.close()
+            self._give_back(sock)
+
+    def _give_back(self, sock: socket.socket) -> None:
+        """The place, which a session has only if it got far enough to be closed."""
+        begun = [one for one in self.listener.sessions if one.ticket is self.ticket]
+        for session in begun:
+            session.close()
+        if not begun:
+            self.listener.limits.leave(self.ticket)
+        sock.close()
 
     def handle_error(self) -> None:
         """Out of descriptors, most likely; pyftpdlib's own would stop listening for good."""
         log.error("ftps.accept_failed", exc_info=sys.exc_info()[1])
-        self._is_over.wait(_LOOK_SECONDS)
+        self.del_channel()
+        self.ioloop.call_later(_BREATH_SECONDS, self._listen_again)
 
-    def _loop(self, handler: FtpsSession) -> None:
-        """A session ends with its loop, which has lost sight of it while a wrong password waits for its answer."""
-        try:
-            super()._loop(handler)
-        except OSError:
-            if not handler._closed:  # else the client has gone already, and its descriptor may be another's by now
-                raise
-        finally:
-            handler.close()
-
-    def stop(self) -> None:
-        """Stop accepting, end every session, wait for their threads."""
-        self._is_over.set()
-        self._thread.join()
+    def _listen_again(self) -> None:
+        if not self._closed:
+            self.add_channel()
 
 
 class FtpsServer:
@@ -153,7 +139,8 @@ class FtpsServer:
         self._penalties = penalties
         self._failures = failures
         self._listener: Listener
-        self._acceptors: list[_Acceptor] = []
+        self._loop: Loop
+        self._acceptors: list[Acceptor] = []
         self._sweeper: asyncio.Task[None]
 
     async def start(self) -> list[tuple[str, int]]:
@@ -165,10 +152,12 @@ class FtpsServer:
             ("[ftps.listen]", self.settings.listen, FtpsSession),
             ("[ftps.listen_implicit]", self.settings.listen_implicit, ImplicitFtpsSession),
         )
+        self._loop = Loop()
         sockets = [
             (httpd.bind(*httpd.resolve(address, where), where), kind) for where, address, kind in wanted if address
         ]
-        self._acceptors = [_Acceptor(sock, kind, self._listener) for sock, kind in sockets]
+        self._acceptors = [Acceptor(sock, kind, self._listener, self._loop) for sock, kind in sockets]
+        self._loop.start()
         self._sweeper = asyncio.create_task(self._sweep_for_ever(), name="ftps-sweep")
         addresses = [(str(sock.getsockname()[0]), int(sock.getsockname()[1])) for sock, _ in sockets]
         log.info("ftps.listening", addresses=addresses)
@@ -210,14 +199,19 @@ class FtpsServer:
             acceptor.is_draining = True
         deadline = clock.monotonic() + grace_seconds
         while self._listener.sessions and clock.monotonic() < deadline:
-            for session in [one for one in list(self._listener.sessions) if not one.is_transferring]:
-                session.end()
+            for session in list(self._listener.sessions):
+                session.end(only_if_idle=True)
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:
         """Stop at once; what clients did is recorded when it returns."""
         self._sweeper.cancel()
-        for session in list(self._listener.sessions):
-            session.end()
-        await asyncio.gather(*(asyncio.to_thread(acceptor.stop) for acceptor in self._acceptors))
+        self._loop.call_soon(self._close_all)
+        await asyncio.to_thread(self._loop.stop)
         await self._failures.flush(self._pool)
+
+    def _close_all(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.close()
+        for session in list(self._listener.sessions):
+            session.close()

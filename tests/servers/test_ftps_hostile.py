@@ -7,14 +7,11 @@ import hashlib
 import os
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from unittest import mock
 
 import pytest
-from pyftpdlib.ioloop import IOLoop
 
 from gateway import clock
 from gateway.domain.parties import Client
@@ -25,7 +22,6 @@ from gateway.dropfolder.visit import Visit
 from gateway.errors import Unavailable
 from gateway.keys import passwords
 from gateway.servers.ftps_control import FtpsSession
-from gateway.servers.ftpsd import _Acceptor
 from gateway.store.database import Transaction
 from tests.dropfolder.world import World
 from tests.servers.ftps_world import PASSWORD, Listener, get, listening
@@ -175,20 +171,18 @@ def test_a_stop_while_a_wrong_password_waits_for_its_answer_leaves_nothing(world
         control.close()
 
 
-def test_who_gets_no_thread_keeps_no_place(ftps: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine has no more threads: the connection is closed, and later ones are served."""
+def test_who_gets_no_session_keeps_no_place(ftps: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine has no more memory, say: the connection is closed, and later ones are served."""
 
-    def no_thread(*_args: object, **_kwargs: object) -> threading.Thread:
-        raise RuntimeError("can't start new thread")
+    def fail(*_args: object) -> None:
+        raise MemoryError
 
-    acceptor = ftps.server._acceptors[0]
-    with monkeypatch.context() as patch:
-        patch.setattr(acceptor, "_start_task", no_thread)
-        with socket.create_connection(("localhost", ftps.port), 10) as raw:
-            raw.recv(200)
-            raw.settimeout(5)
-            assert raw.recv(200) == b""
-        assert eventually(lambda: has_left(ftps))
+    for step in ("begin_transfers", "handle"):
+        with monkeypatch.context() as patch:
+            patch.setattr(FtpsSession, step, fail)
+            with socket.create_connection(("localhost", ftps.port), 10) as raw:
+                assert raw.recv(200) == b""
+            assert eventually(lambda: has_left(ftps))
     with ftps.session() as client:
         assert client.pwd() == "/"
 
@@ -282,7 +276,7 @@ def test_a_file_that_was_not_fetched_does_not_come_over_the_next_connection(ftps
 
 @pytest.mark.parametrize("moment", ["before", "during", "ending"])
 def test_a_second_file_does_not_take_the_first_ones_connection(ftps: Listener, moment: str) -> None:
-    """It is refused; the first one arrives and is recorded."""
+    """It is refused, and not even opened; the first one arrives and is recorded."""
     one, two = ftps.publish(TWO, ONE)
     with ftps.session() as client:
         client.voidcmd("TYPE I")
@@ -311,7 +305,7 @@ def test_a_second_file_does_not_take_the_first_ones_connection(ftps: Listener, m
         data.close()
         assert client.voidresp().startswith("226")
     assert received == TWO
-    assert (open_files(), len(ftps.world.bodies("entry.read"))) == (0, 2)
+    assert (open_files(), len(ftps.world.bodies("entry.read"))) == (0, 1)
     assert ftps.world.entries()[0].fully_read_at and not ftps.world.entries()[1].fully_read_at
 
 
@@ -432,15 +426,3 @@ def test_a_client_that_is_disabled_is_out_within_ten_seconds(ftps: Listener) -> 
             client.voidcmd("NOOP")
         with pytest.raises(ftplib.error_perm, match="530"), ftps.session():
             pass
-
-
-@pytest.mark.parametrize("has_gone", [True, False])
-def test_a_client_that_went_before_its_loop_began_leaves_no_trace(has_gone: bool) -> None:
-    """Its descriptor is another's by then, the loop's own at worst (EINVAL). An error of one that lives is told."""
-    session = mock.Mock(_closed=has_gone)
-    session.add_channel.side_effect = OSError(errno.EINVAL, "Invalid argument")
-    acceptor = _Acceptor.__new__(_Acceptor)
-    acceptor.ioloop = mock.Mock(factory=IOLoop)
-    with contextlib.nullcontext() if has_gone else pytest.raises(OSError, match="Invalid argument"):
-        acceptor._loop(session)
-    session.close.assert_called_once_with()
