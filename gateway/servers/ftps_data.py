@@ -96,7 +96,10 @@ class DataConnection:
         """What goes over it: from now on, or once the handshake is over. Once."""
         self._cargo = cargo
         if self._phase is Phase.IDLE:
-            self._begin()
+            try:
+                self._begin()
+            except Exception:  # noqa: BLE001 - as the loop does: the session goes on
+                self.handle_error()
 
     def abort(self, answer: str) -> None:
         """No more of it is wanted; `answer` if the client waits for one."""

@@ -80,6 +80,25 @@ class Loop(IOLoop):  # type: ignore[misc]
                 log.exception("ftps.failed")
         self.close()
 
+    def poll(self, timeout: float | None) -> None:
+        """One round. pyftpdlib's own lets an error of one that was closed end the round of all."""
+        for fd, event in self._poller.poll(timeout):
+            if (one := self.socket_map.get(fd)) is not None:
+                try:
+                    self._tell(one, event)
+                except Exception:  # noqa: BLE001 - whatever it is, it is that one's
+                    one.handle_error()
+
+    def _tell(self, one: Any, event: int) -> None:
+        if event & self.READ:
+            if one.readable():
+                one.handle_read_event()
+        elif event & self._ERROR:
+            one.handle_close()
+            return
+        if event & self.WRITE and one.writable():
+            one.handle_write_event()
+
     def stop(self) -> None:
         """Wait until every errand is over, then end the thread. Whoever could begin one must have ended before."""
         self.call_soon(self._stop_when_done)
