@@ -165,7 +165,7 @@ def test_a_database_that_hangs_holds_nobody(server: cluster.Cluster, tmp_path: P
 
 @pytest.mark.postgresql
 def test_ftps_is_not_held_either(server: cluster.Cluster, tmp_path: Path, blobs: LocalBlobs) -> None:
-    """Each session has a thread of its own: a file under way arrives, its receipt fails, and so does a log-in."""
+    """What asks the database waits beside the loop: a file under way arrives, its receipt fails, and so does a log-in."""
     db = Database.open(server.create())
     world = World(db, blobs)
     try:
