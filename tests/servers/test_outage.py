@@ -165,7 +165,7 @@ def test_a_database_that_hangs_holds_nobody(server: cluster.Cluster, tmp_path: P
 
 @pytest.mark.postgresql
 def test_ftps_is_not_held_either(server: cluster.Cluster, tmp_path: Path, blobs: LocalBlobs) -> None:
-    """What asks the database waits beside the loop: a file under way arrives, its receipt fails, and so does a log-in."""
+    """What asks the database waits beside the loop: a file under way arrives, its receipt and a log-in fail."""
     db = Database.open(server.create())
     world = World(db, blobs)
     try:
