@@ -1,11 +1,17 @@
 """Reads that can be no receipt are recorded together, a moment later, and before anything that depends on them."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event
 from structlog.testing import capture_logs
 
 from gateway.domain.folders import ReceiptMode
@@ -17,6 +23,7 @@ from gateway.errors import NotFound, Unavailable
 from gateway.store.blobs import LocalBlobs
 from gateway.store.database import Database, Transaction
 from tests.dropfolder.conftest import Time
+from tests.dropfolder.ground import Ground
 from tests.dropfolder.world import World
 
 CONTENT = b"an invoice"
@@ -331,3 +338,153 @@ def test_sessions_at_once_lose_nothing(world: World, at: Time, monkeypatch: pyte
     assert recorded(world) == 40
     received = [world.delivery(entry.delivery_id).state for entry in entries if entry.received_at]
     assert set(received) == {DeliveryState.RECEIVED} and len(received) == 20
+
+
+def test_what_is_gathered_while_it_closes_is_not_lost(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was asked whether anything is gathered still, and the answer was yes: then everything was closed."""
+    (name,) = published(world, at, CONTENT)
+    visit = world.visit()
+    file = opened(visit, name)
+
+    def closed(_: object) -> bool:
+        world.folders.close()
+        return False
+
+    monkeypatch.setattr(visit._gathering, "_may_be_receipt", closed)
+    assert not visit.close_at_once(file)
+    visit.close(file)
+    assert recorded(world) == 1
+
+
+def test_what_is_put_back_while_it_closes_is_recorded(world: World, at: Time) -> None:
+    """A write that failed had taken a read along; nobody came for it any more."""
+    (name,) = published(world, at, CONTENT)
+    visit = world.visit()
+    assert visit.close_at_once(opened(visit, name))
+    recorder = world.folders._recorder
+    closing = threading.Thread(target=recorder.close)
+
+    def refused(_: Transaction) -> None:
+        closing.start()
+        while not recorder._closing.is_set():
+            time.sleep(0.01)
+        raise NotFound("it is not there")
+
+    with pytest.raises(NotFound):
+        visit._gathering.write(refused)
+    closing.join()
+    assert recorded(world) == 1
+
+
+def test_who_waits_for_others_is_told_so_after_a_while(
+    world: World, at: Time, monkeypatch: pytest.MonkeyPatch, database: Database
+) -> None:
+    """On PostgreSQL a write waits for one that took something along: not for ever, when that one hangs."""
+    if database.is_sqlite:
+        pytest.skip("SQLite's writer has its own order, and its own end")
+    monkeypatch.setattr(gathering, "LONGEST_SECONDS", 0.1)
+    visit = world.visit()
+    assert visit._gathering.gather(lambda _: None)
+    with pytest.raises(Unavailable):
+        visit._gathering.write(lambda _: visit._gathering.write(lambda _: None))
+    visit._gathering.write(lambda _: None)
+
+
+class Step(NamedTuple):
+    """What a session does: `gather`, `write`, or `fail`, a write that is undone."""
+
+    session: int
+    kind: str
+
+
+STEPS = st.lists(
+    st.builds(Step, st.integers(0, 3), st.sampled_from(["gather", "gather", "write", "fail"])), max_size=30
+)
+
+
+def in_any_order(world: World, steps: list[Step]) -> None:
+    """Each session in a thread of its own: what is committed is what it did, in its order, and each once."""
+    deeds = world.visit(begun=False)._gathering
+    tables = "CREATE TABLE deed (position INTEGER PRIMARY KEY, session INTEGER, number INTEGER)"
+    with world.db.engine.begin() as connection:
+        connection.exec_driver_sql(tables)
+
+    def deed(session: int, number: int, tx: Transaction) -> None:
+        tx.connection().exec_driver_sql(
+            f"INSERT INTO deed SELECT COALESCE(MAX(position), 0) + 1, {session}, {number} FROM deed"
+        )
+
+    def refused(session: int, number: int, tx: Transaction) -> None:
+        deed(session, number, tx)
+        raise NotFound("it is not there")
+
+    def work(session: int) -> None:
+        for number, step in enumerate(steps):
+            if step.session == session:
+                one = partial(refused if step.kind == "fail" else deed, session, number)
+                if step.kind != "gather" or not deeds.gather(one):
+                    with contextlib.suppress(NotFound):
+                        deeds.write(one)
+
+    threads = [threading.Thread(target=work, args=(session,)) for session in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    deeds.record()
+    rows = world.db.read(
+        lambda tx: tx.connection().exec_driver_sql("SELECT session, number FROM deed ORDER BY position").all()
+    )
+    for session in range(4):
+        expected = [n for n, step in enumerate(steps) if step.session == session and step.kind != "fail"]
+        assert [number for by, number in rows if by == session] == expected
+
+
+@given(STEPS)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_interleaving_keeps_each_sessions_order_and_loses_nothing(template: Path, steps: list[Step]) -> None:
+    """Writes of one folder share commits; some fail, and what they had taken along comes with the next."""
+    ground = Ground(template)
+    world = World(ground.db, ground.blobs)
+    try:
+        in_any_order(world, steps)
+    finally:
+        world.close()
+        World.open.remove(world)
+        ground.close()
+
+
+def test_any_interleaving_does_so_on_either_database(world: World, at: Time) -> None:
+    """On PostgreSQL they run at the same time."""
+    kinds = ["gather", "write", "gather", "fail", "gather", "gather", "write"]
+    in_any_order(world, [Step(number % 4, kinds[number * 5 % 7]) for number in range(120)])
+
+
+def test_writes_of_one_folder_share_a_commit(world: World, at: Time, database: Database) -> None:
+    """Sessions that remove what they read do not wait for each other's disk."""
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL shares commits by itself")
+    deeds = world.visit()._gathering
+    commits: list[None] = []
+    blocked, waits = threading.Event(), threading.Event()
+
+    def hold(_: Transaction) -> None:
+        waits.set()
+        assert blocked.wait(10)
+
+    def work() -> None:
+        deeds.gather(lambda _: None)
+        deeds.write(lambda _: None)
+
+    threads = [threading.Thread(target=partial(deeds.write, hold)), *(threading.Thread(target=work) for _ in range(8))]
+    threads[0].start()
+    assert waits.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    while database._writer is not None and database._writer._queue.qsize() < 8:
+        time.sleep(0.01)
+    event.listen(database.engine, "commit", lambda _: commits.append(None))
+    blocked.set()
+    for thread in threads:
+        thread.join()
+    assert len(commits) == 2
