@@ -13,6 +13,7 @@ from . import ranges, receipts
 from .items import Item
 
 log = structlog.get_logger(__name__)
+MOST_UNDER_WAY = 4 * ranges.MAX  # answers of one open file that are remembered one by one
 
 
 class Node(NamedTuple):
@@ -165,7 +166,19 @@ class Reading(File):
             if self.first is None:
                 self.first = offset
             self._under_way.append((before + len(data), offset, offset + len(data)))
+            if len(self._under_way) > MOST_UNDER_WAY:
+                self._merge_oldest()
         return data
+
+    def _merge_oldest(self) -> None:
+        """A client with an endless window never says what it took: of many small answers it costs no memory.
+
+        They count as arrived together, when the last of them has.
+        """
+        oldest = [self._under_way.popleft() for _ in range(MOST_UNDER_WAY - ranges.MAX)]
+        mark = oldest[-1][0]
+        merged = ranges.union((start, end) for _, start, end in oldest)
+        self._under_way.extendleft((mark, start, end) for start, end in reversed(merged))
 
     def arrived(self, mark: int) -> None:
         """See File.arrived."""

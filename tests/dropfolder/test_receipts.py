@@ -10,6 +10,7 @@ from gateway.domain.folders import Entry, Folder, ReceiptMode
 from gateway.domain.states import DeliveryState
 from gateway.dossier.sentences import sentence
 from gateway.dropfolder import receipts, retention
+from gateway.dropfolder.nodes import Reading
 from gateway.dropfolder.visit import Visit
 from gateway.errors import Conflict, Denied, NotFound
 from gateway.store.blobs import LocalBlobs
@@ -302,6 +303,21 @@ def test_a_look_at_the_end_of_a_small_file_is_no_receipt_either(world: World, at
     assert world.entry().received_at is None
     get(world.visit(), f"/inbox/{name}", (65_536, 32_768))
     assert world.entry().received_at is not None
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_many_small_answers_cost_no_memory_and_count_all_the_same(world: World, at: Time, step: int) -> None:
+    """PuTTY and WinSCP open with a window of 2 GB, and so never say what they took."""
+    content = bytes(20_000)
+    _, name = published(world, at, ReceiptMode.FULL_READ, content)
+    visit = world.visit()
+    reading = visit.ask(visit.open, f"/inbox/{name}")
+    assert isinstance(reading, Reading)
+    for offset in range(0, len(content), step):
+        reading.read(offset, 1, before=14 * offset)
+    assert reading.under_way < 5_000
+    visit.close(reading)
+    assert (world.entry().fully_read_at is not None) is (step == 1)
 
 
 def test_what_a_lost_connection_had_taken_counts_when_it_goes_on(world: World, at: Time) -> None:
