@@ -39,12 +39,12 @@ class MappedVisit(Visit):
 
     def open(self, path: str) -> File:
         """See Visit."""
-        self._require_no_way(path)
+        self._require_no_way(path, "this is a folder")
         return super().open(self._inside(path))
 
     def digest(self, path: str) -> str:
         """See Visit."""
-        self._require_no_way(path)
+        self._require_no_way(path, "this is a folder")
         return super().digest(self._inside(path))
 
     def space(self, path: str) -> tuple[int, int]:
@@ -94,6 +94,6 @@ class MappedVisit(Visit):
     def _is_on_the_way(self, place: str) -> bool:
         return bool(self._index.path_map.below(place))
 
-    def _require_no_way(self, path: str) -> None:
+    def _require_no_way(self, path: str, what: str = "there is a folder of that name already") -> None:
         if self._is_on_the_way(self._inside(path)):
-            raise Conflict("there is a folder of that name already", code="exists")
+            raise Conflict(what, code="exists")

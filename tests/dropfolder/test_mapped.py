@@ -66,6 +66,9 @@ def test_the_way_to_a_mapped_folder_exists_and_the_home_does_not_list_it(mapped:
                  lambda: visit.rename(f"/inbox/{mapped.entries()[0].name}", "/out")):  # fmt: skip
         with pytest.raises(Conflict):
             call()
+    for ask in (visit.open, visit.digest):
+        with pytest.raises(Conflict, match="this is a folder"):
+            ask("/out")
     for path in ("/out", "/out/factures", "/old"):
         with pytest.raises(Denied):
             visit.remove_directory(path)
