@@ -1,6 +1,6 @@
 # Every target sets up what it needs, from nothing, inside .venv; only test-peers installs anything on the machine.
 # Variables: PYTHON=python3.12, ONCE=1 DIR=… RELAY=HOST:PORT (demo), ONLY=name (bench), ROUNDS=n (soak),
-# TESTS=… (test: what to run), UPGRADE=1 (lock).
+# TESTS=… (test: what to run), OPENSSH=DIR (test-openssh), UPGRADE=1 (lock).
 
 PYTHON ?= python3
 VENV := .venv
@@ -29,7 +29,7 @@ PIP := $(BIN)/python -m pip install --quiet
 install = @echo 'installing $(lastword $(1)) into $(VENV)'; $(UV) $(1) || { echo "uv could not; once more with pip" >&2; $(PIP) $(1); }
 HASHED := --no-build-isolation --require-hashes -r
 
-.PHONY: setup demo test check test-peers docs/clients.md scan soak bench lock clean
+.PHONY: setup demo test check test-peers test-openssh docs/clients.md scan soak bench lock clean
 
 setup: $(VENV)/.runtime
 
@@ -65,6 +65,12 @@ test-peers: $(VENV)/.dev
 	.ci/peers $(BIN)/python
 	$(COMPILE)
 	$(PYTEST) -n 2 --dist worksteal -m 'peer or postgresql'
+
+# OpenSSH's own scripts: OPENSSH is a checkout of its sources.
+test-openssh: export OPENSSH := $(abspath $(OPENSSH))
+test-openssh: $(VENV)/.dev
+	$(COMPILE)
+	$(PYTEST) -n 2 --dist worksteal tests/peers/test_openssh_own.py
 
 # Made of a run, and only of a whole one.
 docs/clients.md: $(VENV)/.dev

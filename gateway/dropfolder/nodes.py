@@ -107,6 +107,7 @@ class File:
     """An open file that is read: what protocols see of it. It stays as it was when it was opened."""
 
     waits_to_finish = False  # for what must be durable first
+    may_be_copied = False  # by the gateway itself: nothing of it then reaches the client
 
     def __init__(self, name: str, size: int, mtime: int, fd: int) -> None:
         """`size` in bytes: more of `fd` is never given out; `mtime` in Unix seconds. `fd` is its own from now on."""

@@ -83,10 +83,12 @@ class Sandboxes:
 class _Behind(File):
     """A file that begins behind its head."""
 
+    may_be_copied = True
+
     def read(self, offset: int, size: int, before: int = 0) -> bytes:
         """See File.read."""
         try:
-            return os.pread(self._fd, max(0, min(size, self.size - offset)), HEAD + offset)
+            return os.pread(self._fd, max(0, min(size, self.size - offset)), HEAD + min(offset, self.size))
         except OSError as error:
             raise Unavailable("these bytes cannot be read at the moment; try again") from error
 
@@ -95,6 +97,7 @@ class _Trial(_Behind):
     """A test document: it remembers what it gave out."""
 
     waits_to_finish = True
+    may_be_copied = False
 
     def __init__(self, name: str, size: int, mtime: int, fd: int, said: Callable[[ranges.Ranges], None]) -> None:
         """`said` is told when the client closes it; a connection that was lost proves nothing."""

@@ -24,6 +24,7 @@ from .nodes import File, Node
 from .ranges import Ranges
 
 log = structlog.get_logger(__name__)
+_PIECE = 1 << 18  # bytes copied at once
 RESUMED = "an upload cannot be resumed here: send the file again from its beginning"
 
 
@@ -143,6 +144,15 @@ class Upload(File):
         ranges.add(self._written, offset, offset + len(data))
         self.size = max(self.size, offset + len(data))
 
+    def copy(self, source: File, offset: int, length: int, place: int) -> None:
+        """So many bytes of another file, 0: all from `offset` on. Refused: it has fewer; else errors as of `write`."""
+        end = offset + length if length else source.size
+        while offset < end and (piece := source.read(offset, min(_PIECE, end - offset))):
+            self.write(place, piece)
+            offset, place = offset + len(piece), place + len(piece)
+        if length and offset < end:
+            raise Refused("the file ends before that")
+
     def _grow(self, size: int) -> None:
         if self._most is not None and size > self._most:
             raise TooLarge(f"a file has at most {self._most / 1_000_000:g} MB here")
@@ -161,7 +171,7 @@ class Upload(File):
 
     def read(self, offset: int, size: int, before: int = 0) -> bytes:
         """What was written there; empty at the end."""
-        return os.pread(self._fd, max(0, min(size, self.size - offset)), self._head + offset)
+        return os.pread(self._fd, max(0, min(size, self.size - offset)), self._head + min(offset, self.size))
 
     @property
     def node(self) -> Node:

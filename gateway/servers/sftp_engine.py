@@ -46,6 +46,7 @@ EXTENSIONS = (
     (b"fsync@openssh.com", b"1"),
     (b"lsetstat@openssh.com", b"1"),
     (b"limits@openssh.com", b"1"),
+    (b"copy-data", b"1"),
 )
 
 
@@ -319,6 +320,14 @@ class Engine:
         path = handle.path if isinstance(handle, Upload) else "/"
         return self._ask(request_id, path, self._visit.space, lambda space: _space(request_id, *space))
 
+    def _copy_data(self, request_id: bytes, fields: Fields) -> Answer:
+        """draft-ietf-secsh-filexfer-extensions-00 section 7, of what is the client's own: no document is read so."""
+        source, offset, length = self._handle(fields), fields.u64(), fields.u64()
+        target, place = self._handle(fields), fields.u64()
+        if not (isinstance(source, File) and source.may_be_copied and isinstance(target, Upload)):
+            raise Denied("only a file that you put here can be copied; a document is read")
+        return self._do(request_id, lambda: target.copy(source, offset, length, place))
+
 
 def _names(request_id: bytes, count: int, names: bytes) -> bytes:
     """Some names; none are the end."""
@@ -383,4 +392,5 @@ _EXTENDED: dict[bytes, _Handler] = {
     b"fsync@openssh.com": Engine._fsync,
     b"lsetstat@openssh.com": Engine._setstat,
     b"limits@openssh.com": Engine._limits,
+    b"copy-data": Engine._copy_data,
 }

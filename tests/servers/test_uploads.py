@@ -136,6 +136,45 @@ def test_what_cannot_be_a_whole_file_is_refused_with_a_reason(world: World, tmp_
     assert content(world, "b") == b"abc"
 
 
+def test_a_file_of_the_sandbox_is_copied_there_and_a_document_is_not(world: World, tmp_path: Path) -> None:
+    """OpenSSH's `cp`. What the gateway copies did not reach the client: a document copied so would look read."""
+
+    async def main() -> None:
+        async with listening(world, tmp_path) as listener, listener.connect() as connection:
+            (name,) = listener.publish(b"invoice")
+            raw = await Raw.open(connection)
+
+            async def opened(path: str, flags: int) -> bytes:
+                return handle(await raw.ask(Type.OPEN, s(path), u32(flags), u32(0)))
+
+            async def copied(source: bytes, offset: int, length: int, target: bytes, place: int) -> int:
+                return status(
+                    await raw.ask(Type.EXTENDED, s("copy-data"), source, u64(offset), u64(length), target, u64(place))
+                )
+
+            first = await opened("/sandbox/a", WRITE | CREAT | TRUNC)
+            assert status(await raw.ask(Type.WRITE, first, u64(0), s(CONTENT[:200_000]))) == Status.OK
+            assert await copied(first, 0, 5, first, 5) == Status.PERMISSION_DENIED  # it is not whole yet
+            assert status(await raw.ask(Type.CLOSE, first)) == Status.OK
+            source, target = await opened("/sandbox/a", READ), await opened("/sandbox/b", WRITE | CREAT | TRUNC)
+            entry = await opened(f"/inbox/{name}", READ)
+            assert await copied(entry, 0, 0, target, 0) == Status.PERMISSION_DENIED
+            assert await copied(source, 0, 0, entry, 0) == Status.PERMISSION_DENIED
+            assert await copied(source, 100_000, 0, target, 10) == Status.OK
+            assert await copied(source, 0, 10, target, 0) == Status.OK
+            assert await copied(source, 2**64 - 1, 0, target, 0) == Status.OK  # nothing follows
+            assert status(await raw.ask(Type.READ, source, u64(2**64 - 1), u32(10))) == Status.EOF
+            assert status(await raw.ask(Type.READ, target, u64(2**64 - 1), u32(10))) == Status.EOF
+            assert status(await raw.ask(Type.CLOSE, target)) == Status.OK
+            short = await opened("/sandbox/c", WRITE | CREAT | TRUNC)
+            assert await copied(source, 0, 2**64 - 1, short, 0) == Status.FAILURE
+
+    asyncio.run(main())
+    assert content(world, "b") == CONTENT[:10] + CONTENT[100_000:200_000]
+    assert listed(world) == ["a", "b"]
+    assert [entry.fully_read_at for entry in world.entries()] == [None]
+
+
 @pytest.mark.parametrize("end", ["abort", "disconnect", "eof", "channel"])
 def test_an_upload_that_its_client_did_not_close_never_counts(world: World, tmp_path: Path, end: str) -> None:
     """A killed client, a lost line, an end of the channel with the file open: half a file is no file."""
