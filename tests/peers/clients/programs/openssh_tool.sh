@@ -15,7 +15,7 @@ while [ "$left" -gt 0 ]; do
   left=$((left - taken))
 done
 [ "$tool" = ssh ] || { echo up >"$tools/ask" && read -r _ <"$tools/answer"; }
-"/usr/bin/$tool" -F "$config" "$@" $host
+"$tool" -F "$config" "$@" $host
 status=$?
 [ "$tool" = ssh ] || { echo down >"$tools/ask" && read -r _ <"$tools/answer"; }
 exit "$status"
