@@ -29,7 +29,7 @@ PIP := $(BIN)/python -m pip install --quiet
 install = @echo 'installing $(lastword $(1)) into $(VENV)'; $(UV) $(1) || { echo "uv could not; once more with pip" >&2; $(PIP) $(1); }
 HASHED := --no-build-isolation --require-hashes -r
 
-.PHONY: setup demo test check test-peers test-openssh docs/clients.md scan soak bench lock clean
+.PHONY: setup demo test check test-peers test-openssh docs/clients.md docs/openssh.md scan soak bench lock clean
 
 setup: $(VENV)/.runtime
 
@@ -78,6 +78,10 @@ docs/clients.md: $(VENV)/.dev
 	@mkdir -p $(@D)
 	$(RUN) tests.peers.clients > $(VENV)/clients.md
 	mv $(VENV)/clients.md $@
+
+docs/openssh.md: $(VENV)/.dev
+	$(BIN)/python -m tests.peers.openssh_table > $(VENV)/openssh.md
+	mv $(VENV)/openssh.md $@
 
 # sslyze needs an older cryptography than the gateway.
 scan: $(VENV)/scan/.done $(VENV)/.dev
