@@ -34,7 +34,7 @@ class Namer:
         self._template = template or names.TEMPLATE
         # Only then can a client have given something the place of a name that is not used yet: see dropfolder/paths.py.
         self._is_special = template is not None or layout is Layout.BY_CONTRACT
-        self._directories = self._make(wanted) if layout is Layout.BY_CONTRACT else set()
+        self._directories = self._make(wanted) if layout is Layout.BY_CONTRACT else {}
         candidates = {self._candidate(one, 1) for one in wanted}
         self._used = self._names_used({names.fold(name) for name in candidates})
         self._taken = self._places_taken({self._place(self._directory(one), self._candidate(one, 1)) for one in wanted})
@@ -65,7 +65,8 @@ class Namer:
     def _directory(self, wanted: Wanted) -> str:
         document, contract, _, _ = wanted
         name = names.directory_name(contract) if document.kind.is_invoice else ""
-        return name if names.fold(layouts.place_of(name)) in self._directories else ""
+        place = self._directories.get(names.fold(layouts.place_of(name)), "")
+        return place.rpartition("/")[2]
 
     @staticmethod
     def _place(directory: str, name: str) -> str:
@@ -83,11 +84,11 @@ class Namer:
         """Those that hold something which its client moved there or made."""
         if not self._is_special:
             return set()
-        return layouts.files_at(self._tx, self._folder_id, places) | layouts.folders_at(
-            self._tx, self._folder_id, places
+        return layouts.files_at(self._tx, self._folder_id, places) | set(
+            layouts.folders_at(self._tx, self._folder_id, places)
         )
 
-    def _make(self, wanted: Sequence[Wanted]) -> set[str]:
+    def _make(self, wanted: Sequence[Wanted]) -> dict[str, str]:
         """The contracts' folders, made where they are missing. Where its client put a file, there is none."""
         contracts = {contract for document, contract, _, _ in wanted if document.kind.is_invoice}
         return layouts.make_directories(self._tx, self._folder_id, contracts)

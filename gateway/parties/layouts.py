@@ -24,25 +24,26 @@ def place_of(directory: str) -> str:
     return f"/inbox/{directory}" if directory else "/inbox"
 
 
-def make_directories(tx: Transaction, folder_id: str, contracts: Iterable[str]) -> set[str]:
-    """The folders of these contracts, by number, made where they are missing; their folded paths.
+def make_directories(tx: Transaction, folder_id: str, contracts: Iterable[str]) -> dict[str, str]:
+    """The folders of these contracts, by number, made where they are missing: their paths by their folded paths.
 
-    One is left out where a client has moved a file to its place: that contract's entries are published flat.
+    One that differs in case only is the same folder, as for an ERP's disk. One is left out where a client has moved a
+    file to its place: that contract's entries are published flat.
     """
     by_place = {
         names.fold(place_of(name)): place_of(name) for name in sorted(map(names.directory_name, contracts)) if name
     }
     for place in files_at(tx, folder_id, by_place):
         del by_place[place]
-    missing = set(by_place) - folders_at(tx, folder_id, by_place)
+    there = folders_at(tx, folder_id, by_place)
     rows: list[dict[str, Any]] = [
         {"folder_id": folder_id, "path_folded": place, "path": by_place[place], "by_layout": True}
-        for place in sorted(missing)
+        for place in sorted(by_place.keys() - there.keys())
     ]
     if rows:
         now = database.now(tx)
         tx.execute(sa.insert(DIRECTORY), [row | {"created_at": now} for row in rows])
-    return set(by_place)
+    return by_place | there
 
 
 def files_at(tx: Transaction, folder_id: str, places: Iterable[str]) -> set[str]:
@@ -51,7 +52,7 @@ def files_at(tx: Transaction, folder_id: str, places: Iterable[str]) -> set[str]
     return set(tx.execute(moved.where(ENTRY.c.path_folded.in_(places))).scalars())
 
 
-def folders_at(tx: Transaction, folder_id: str, places: Iterable[str]) -> set[str]:
-    """Of these folded paths, those of folders that the client or the layout made."""
-    made = sa.select(DIRECTORY.c.path_folded).where(DIRECTORY.c.folder_id == folder_id)
-    return set(tx.execute(made.where(DIRECTORY.c.path_folded.in_(places))).scalars())
+def folders_at(tx: Transaction, folder_id: str, places: Iterable[str]) -> dict[str, str]:
+    """Of these folded paths, those of folders that the client or the layout made, with the paths as they were made."""
+    made = sa.select(DIRECTORY.c.path_folded, DIRECTORY.c.path).where(DIRECTORY.c.folder_id == folder_id)
+    return {row.path_folded: row.path for row in tx.execute(made.where(DIRECTORY.c.path_folded.in_(places)))}

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.access import Actor
 from gateway.domain.folders import Folder, ReceiptMode
+from gateway.domain.parties import Contract
 from gateway.domain.states import DeliveryState
 from gateway.errors import Conflict, NotFound
 from gateway.parties import folders, layouts
@@ -45,6 +46,21 @@ def test_a_layout_has_a_folder_for_each_contract(by_contract: World, at: Time) -
     assert names(visit, "/inbox/C-acme") == [] and names(visit) == ["C-acme"]
     month = by_contract.entry().month.replace("-", "/")
     assert names(visit, f"/archive/{month}") == [name]
+
+
+def test_contracts_that_differ_in_case_share_a_folder_which_stays(by_contract: World, at: Time) -> None:
+    """For an ERP's disk they are one; and a second folder would be gone with its last entry."""
+    by_contract.publish(b"one")
+    by_contract.set(Contract, by_contract.contract.id, number="c/ACME")
+    by_contract.publish(b"two")
+    at.pass_(2)
+    visit = by_contract.visit()
+    assert names(visit) == ["C-acme"]
+    for name in names(visit, "/inbox/C-acme"):
+        get(visit, f"/inbox/C-acme/{name}")
+        visit.remove(f"/inbox/C-acme/{name}")
+    assert [entry.received_at is not None for entry in by_contract.entries()] == [True, True]
+    assert names(visit) == ["C-acme"] and names(visit, "/inbox/C-acme") == []
 
 
 def test_what_was_published_keeps_its_place_when_the_layout_changes(by_contract: World, at: Time) -> None:
