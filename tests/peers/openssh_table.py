@@ -20,7 +20,7 @@ ALWAYS = {  # rules of what is not run, by script
     "sftp-perm.sh": f"the options `-R`, `-p` and `-P` are sftp-server's own; here {_PLACES}",
     "transfer.sh": "there is no shell to run `cat` in: the same bytes go by `get` and `put`, on every cipher",
     "rekey.sh": "the same: keys are exchanged anew during `get` and `put` (tests/peers/test_openssh_transport.py)",
-    "putty-transfer.sh": "the same with psftp (docs/clients.md); compression is not offered",
+    "putty-transfer.sh": "the same with psftp (tests/peers/test_upload_peers.py); compression is not offered",
 }
 
 

@@ -5,6 +5,8 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import asyncssh
+
 from tests.dropfolder.world import World
 from tests.peers import program, requires
 from tests.peers.test_sftp_peers import SSH, Client, world
@@ -101,4 +103,21 @@ def test_curl_uploads(world: World, tmp_path: Path) -> None:
 
     tell(world, tmp_path, story)
     assert listed(world) == ["a.pdf"]
+    assert content(world, "a.pdf") == CONTENT
+
+
+@requires("psftp", "puttygen")
+def test_psftp_puts_and_gets_it_back(world: World, tmp_path: Path) -> None:
+    """The idea of OpenSSH's putty-transfer.sh, which needs a shell: PuTTY's own packets, both ways."""
+
+    async def story(client: Client) -> None:
+        await client.run(program("puttygen"), "id", "-O", "private", "-o", "id.ppk")
+        (client.directory / "job").write_text("put a.pdf sandbox/a.pdf\nget sandbox/a.pdf b.pdf\nquit\n")
+        host_key = asyncssh.import_public_key(client.listener.server.host_key).get_fingerprint()
+        where = ("-P", str(client.listener.port), "-b", "job", "acme@127.0.0.1")
+        status, said = await client.run(program("psftp"), "-batch", "-hostkey", host_key, "-i", "id.ppk", *where)
+        assert status == 0, said
+        assert (client.directory / "b.pdf").read_bytes() == CONTENT
+
+    tell(world, tmp_path, story)
     assert content(world, "a.pdf") == CONTENT
