@@ -35,9 +35,10 @@ class Namer:
         # Only then can a client have given something the place of a name that is not used yet: see dropfolder/paths.py.
         self._is_special = template is not None or layout is Layout.BY_CONTRACT
         self._directories = self._make(wanted) if layout is Layout.BY_CONTRACT else {}
-        candidates = {self._candidate(one, 1) for one in wanted}
+        candidates = [self._candidate(one, 1) for one in wanted]
         self._used = self._names_used({names.fold(name) for name in candidates})
-        self._taken = self._places_taken({self._place(self._directory(one), self._candidate(one, 1)) for one in wanted})
+        places = zip(map(self._directory, wanted), candidates, strict=True) if self._is_special else ()
+        self._taken = self._places_taken({self._place(*place) for place in places})
 
     def place(self, wanted: Wanted, again: int = 0) -> tuple[str, str]:
         """Folder inside the area, and name: the first that is free; from now on it is used.

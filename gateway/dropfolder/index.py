@@ -122,11 +122,16 @@ class Index:
         self._checked = float("-inf")
 
     def _look(self) -> None:
+        if self._is_hiding and self._version >= 0 and self.last_mtime < int(clock.now().timestamp()):
+            self._settle()  # first: what this waits for is read at once, and only once
         found = self._db.read(lambda tx: news.read(tx, self.folder_id, self._known(), self._usual_linger))
         self._take(found)
         if self._is_hiding and int(found.now.timestamp()) > found.last_mtime:
-            self._db.write(lambda tx: news.settle(tx, self.folder_id, self._newest))
+            self._settle()
             self._take(self._db.read(lambda tx: news.read(tx, self.folder_id, self._known(), self._usual_linger)))
+
+    def _settle(self) -> None:
+        self._db.write(lambda tx: news.settle(tx, self.folder_id, self._newest))
 
     def _known(self) -> Known:
         with self._lock:

@@ -21,6 +21,10 @@ def add(ranges: Ranges, start: int, end: int) -> None:
 
 def union(*many: Iterable[Sequence[int]]) -> Ranges:
     """All ranges of all arguments, merged."""
+    some = [ranges for ranges in many if ranges]
+    if len(some) == 1 and isinstance(some[0], list) and len(some[0]) == 1:  # a file that was read in one go
+        ((start, end),) = some[0]
+        return [[start, end]] if start < end else []
     merged: Ranges = []
     for start, end in sorted((pair[0], pair[1]) for ranges in many for pair in ranges if pair[0] < pair[1]):
         if merged and start <= merged[-1][1]:

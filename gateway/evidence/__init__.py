@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -119,8 +119,11 @@ def canonical(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if type(value) is str:
-        return _text(value)
+    kind = type(value)  # nearly all values are one of these: a look at each pattern would take longer
+    if kind in _AS_THEY_ARE:
+        return value
+    if (plain := _USUAL.get(kind)) is not None:
+        return plain(value)
     match value:
         case None | bool() | int():
             return value
@@ -137,12 +140,24 @@ def _plain(value: Any) -> Any:
         case dt.date():
             return value.isoformat()
         case dict():
-            return {str(key): _plain(item) for key, item in value.items()}
+            return _members(value)
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return _elements(value)
     raise TypeError(f"{type(value).__name__} has no canonical form in a record")
+
+
+def _members(value: dict[Any, Any]) -> dict[str, Any]:
+    return {str(key): _plain(item) for key, item in value.items()}
+
+
+def _elements(value: Sequence[Any]) -> list[Any]:
+    return [_plain(item) for item in value]
 
 
 def _text(value: str) -> str:
     """The same text, with what is no character of Unicode (half of a name from a file system) spelt out."""
     return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+
+
+_AS_THEY_ARE = {int, bool, type(None)}
+_USUAL: dict[type, Callable[[Any], Any]] = {str: _text, dict: _members, list: _elements}
