@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from gateway import clock
-from gateway.delivery import orders
+from gateway.delivery import orders, publish
 from gateway.delivery.publish import BYTES_LOST
 from gateway.domain.folders import EventKind, FolderEvent
 from gateway.domain.parties import Contract
@@ -284,3 +284,18 @@ def test_mail_is_never_published(office: Office) -> None:
     (document,) = office.sealed(contract=NOT_SUBSCRIBED)
     office.publisher().turn()
     assert office.mail(document).state is DeliveryState.PLANNED
+
+
+def test_a_batch_that_takes_long_is_made_smaller_and_grows_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks at the folder waits for the batch under way; each is whole all the same."""
+    monkeypatch.setattr(publish, "LEAST", 1)
+    office.sealed(9)
+    publisher = office.publisher(4)
+    monkeypatch.setattr(publish, "LONGEST_SECONDS", 0.0)
+    slow = [publisher.turn() for _ in range(3)]
+    monkeypatch.setattr(publish, "LONGEST_SECONDS", 3600.0)
+    assert [*slow, publisher.turn(), publisher.turn()] == [4, 2, 1, 1, 1]
+    office.sealed(5)
+    assert [publisher.turn(), publisher.turn()] == [4, 1]
