@@ -4,7 +4,9 @@ At most MAX pairs are kept, the longest: a client that reads single bytes far ap
 claims less than it read.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 Ranges = list[list[int]]
 MAX = 1000
@@ -12,11 +14,16 @@ MOST_UNSAID = 256 * 1024  # bytes that a client may have taken and not said so: 
 
 
 def add(ranges: Ranges, start: int, end: int) -> None:
-    """Add one range in place; reading on where the last one ended costs no search."""
+    """Add one range in place; reading on where the last one ended costs no search, reading anywhere a short one."""
     if ranges and ranges[-1][0] <= start <= ranges[-1][1]:
         ranges[-1][1] = max(ranges[-1][1], end)
     elif start < end:
-        ranges[:] = union(ranges, [[start, end]])
+        first, behind = bisect_left(ranges, start, key=itemgetter(1)), bisect_right(ranges, end, key=itemgetter(0))
+        if first < behind:
+            start, end = min(start, ranges[first][0]), max(end, ranges[behind - 1][1])
+        ranges[first:behind] = [[start, end]]
+        if len(ranges) > MAX:
+            del ranges[min(range(len(ranges) - 1, -1, -1), key=lambda at: ranges[at][1] - ranges[at][0])]
 
 
 def union(*many: Iterable[Sequence[int]]) -> Ranges:

@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,20 @@ def test_adding_one_by_one_is_the_union(some: ranges.Ranges) -> None:
     assert is_normal(grown)
     assert bytes_of(grown) == bytes_of(some)
     assert ranges.total(grown) == len(bytes_of(some))
+
+
+@given(pairs)
+def test_beyond_the_most_the_longest_are_kept(some: ranges.Ranges) -> None:
+    """What is dropped is claimed late, and nothing is claimed that was not read."""
+    grown: ranges.Ranges = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "MAX", 3)
+        for start, end in some:
+            before = [list(pair) for pair in grown]
+            ranges.add(grown, start, end)
+            assert grown == ranges.union(before, [[start, end]])
+            assert is_normal(grown) and len(grown) <= 3
+    assert bytes_of(grown) <= bytes_of(some)
 
 
 @given(pairs, pairs)
