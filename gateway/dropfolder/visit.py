@@ -123,14 +123,15 @@ class Visit:
         return self.highest_sequence > self._recorded_sequence
 
     def record_shown(self) -> None:
-        """Record the newest entry that the client was shown, at the end of a listing."""
+        """Record the newest entry that the client was shown, at the end of a listing; once the database is back."""
         highest = self.highest_sequence
 
         def shown(tx: Transaction) -> None:
             sessions.shown(tx, self.session, highest)
 
         if not self._gathering.gather(shown):
-            self._write(shown)
+            with contextlib.suppress(Unavailable):
+                self._write_or_put_off(shown)
         self._recorded_sequence = highest
 
     # -- questions

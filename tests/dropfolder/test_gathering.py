@@ -218,6 +218,28 @@ def test_what_ends_while_the_database_is_away_is_recorded_once_it_is_back(
     assert world.events()[-2:] == ["entry.read", "session.ended"]
 
 
+def test_a_first_listing_while_the_database_is_away_ends_well(
+    world: World, at: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was shown is no receipt: the client has its list, and some take a CLOSE that fails for a list that did."""
+    (name,) = published(world, at, CONTENT)
+    visit = world.visit()
+    world.folders.record_now()
+    visit.ask(visit.stat, f"/inbox/{name}")
+
+    def away(step: Any) -> Any:
+        raise Unavailable("the database does not answer; try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.db, "write", away)
+        visit._gathering._recorder.is_away = True
+        assert visit.listing("/inbox").take(9)
+        visit.record_shown()
+        assert not visit.has_seen_news
+    world.folders.record_now()
+    assert [one.highest_sequence for one in world.sessions()] == [1]
+
+
 def test_a_commit_whose_answer_was_lost_is_made_again(world: World, at: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     """A session begins once: its second beginning would be refused, and with it whatever else the folder writes.
 
