@@ -28,6 +28,7 @@ from .ftps_commands import FACTS
 from .ftps_data import NO_ROOM
 from .ftps_login import LogIn
 from .ftps_loop import Errands
+from .ftps_tls import write_at_once
 
 if TYPE_CHECKING:
     from .ftpsd import Acceptor
@@ -321,6 +322,8 @@ class FtpsSession(LogIn):
     def _say(self, data: bytes) -> None:
         """At once, as far as the client takes it; the rest waits in its order."""
         if not self.producer_fifo and self.connected:
+            if self._ssl_established and write_at_once(self.socket, data):
+                return
             data = data[self.send(data) :]
         if data and not self._closed:
             self.producer_fifo.append(data)

@@ -11,6 +11,7 @@ import contextlib
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
@@ -75,17 +76,28 @@ class Loop(IOLoop):  # type: ignore[misc]
         while not self._is_over.is_set():
             try:
                 self.poll(wait)
-                wait = self.sched.poll() if self.sched._tasks else None
+                wait = self._until_the_next_call()
             except Exception:  # one session's; the others are served on
                 log.exception("ftps.failed")
         self.close()
+
+    def _until_the_next_call(self) -> float | None:
+        """Seconds; None: there is none. What is due is called."""
+        calls = self.sched._tasks
+        left: float | None = calls[0].timeout - time.monotonic() if calls else None
+        if left is not None and left <= 0:
+            left = self.sched.poll()
+        return left
 
     def poll(self, timeout: float | None) -> None:
         """One round. pyftpdlib's own lets an error of one that was closed end the round of all."""
         for fd, event in self._poller.poll(timeout):
             if (one := self.socket_map.get(fd)) is not None:
                 try:
-                    self._tell(one, event)
+                    if event == self.READ:
+                        one.handle_read_event()
+                    else:
+                        self._tell(one, event)
                 except Exception:  # noqa: BLE001 - whatever it is, it is that one's
                     one.handle_error()
 

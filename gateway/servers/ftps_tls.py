@@ -18,6 +18,7 @@ from OpenSSL import SSL
 from ..errors import ConfigError
 
 log = structlog.get_logger(__name__)
+_lib: Any = SSL._lib  # type: ignore[attr-defined]
 _CIPHERS = b":".join(
     (
         b"ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -62,7 +63,7 @@ class Identity:
         context.set_cipher_list(_CIPHERS)
         context.set_tls13_ciphersuites(_SUITES)
         # OpenSSL's own list has curves that nobody needs; pyOpenSSL has the function without a name for it.
-        if SSL._lib.SSL_CTX_set1_curves_list(context._context, _CURVES) != 1:  # type: ignore[attr-defined]
+        if _lib.SSL_CTX_set1_curves_list(context._context, _CURVES) != 1:
             raise ConfigError("this OpenSSL knows none of the curves that FTPS needs", where="[ftps]")
         context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
         context.set_session_id(os.urandom(16))
@@ -75,10 +76,14 @@ class Identity:
 
 def is_resumed(connection: SSL.Connection) -> bool:
     """Whether the connection resumed a session of its context; pyOpenSSL has the function without a name for it."""
-    return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]
+    return bool(_lib.SSL_session_reused(connection._ssl))
 
 
 def take_whole_writes(connection: SSL.Connection) -> None:
     """Let one write take many records; pyOpenSSL has contexts take one each time, and the mode without a name."""
-    lib: Any = SSL._lib  # type: ignore[attr-defined]
-    lib.SSL_clear_mode(connection._ssl, lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+    _lib.SSL_clear_mode(connection._ssl, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+
+
+def write_at_once(connection: Any, data: bytes) -> bool:
+    """As its `send`, without all that goes around the call. False: `send` the same bytes, which says why not."""
+    return bool(_lib.SSL_write(connection._ssl, data, len(data)) > 0)
