@@ -28,7 +28,7 @@ from .ftps_commands import FACTS
 from .ftps_data import NO_ROOM
 from .ftps_login import LogIn
 from .ftps_loop import Errands
-from .ftps_tls import write_at_once
+from .ftps_tls import write
 
 if TYPE_CHECKING:
     from .ftpsd import Acceptor
@@ -322,14 +322,23 @@ class FtpsSession(LogIn):
     def _say(self, data: bytes) -> None:
         """At once, as far as the client takes it; the rest waits in its order."""
         if not self.producer_fifo and self.connected:
-            if self._ssl_established and write_at_once(self.socket, data):
-                return
-            data = data[self.send(data) :]
+            data = data[self._write(data) :]
         if data and not self._closed:
             self.producer_fifo.append(data)
             if self._fileno in self.ioloop.socket_map:
                 self._wanted_io_events = self.ioloop.READ | self.ioloop.WRITE
                 self.modify_ioloop_events(self._wanted_io_events)
+
+    def _write(self, data: bytes) -> int:
+        """How much of it the socket took. Who is gone is closed: a command goes on behind its reply."""
+        try:
+            return write(self.socket, data) if self._ssl_established else self.send(data)
+        except (SSL.WantReadError, SSL.WantWriteError):
+            return 0
+        except SSL.Error:
+            self._error = True  # no close_notify
+            self.close()
+            return len(data)
 
     # -- pyftpdlib's own log
 

@@ -26,7 +26,7 @@ from OpenSSL import SSL
 from .. import clock
 from ..errors import GatewayError
 from .ftps_cargo import Cargo, Incoming, Lines
-from .ftps_tls import is_resumed, take_whole_writes, write_at_once
+from .ftps_tls import is_resumed, take_whole_writes, write
 
 if TYPE_CHECKING:
     from .ftps_control import FtpsSession
@@ -221,8 +221,7 @@ class DataConnection:
                 if not self._piece and not self._take_piece():
                     return
                 if self._piece:
-                    if not write_at_once(self._tls, self._piece):
-                        self._tls.send(self._piece)
+                    write(self._tls, self._piece)
                     self._piece = b""
         except SSL.WantReadError:
             self._want(self._loop.READ)

@@ -84,6 +84,9 @@ def take_whole_writes(connection: SSL.Connection) -> None:
     _lib.SSL_clear_mode(connection._ssl, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
 
 
-def write_at_once(connection: Any, data: bytes) -> bool:
-    """As its `send`, without all that goes around the call. False: `send` the same bytes, which says why not."""
-    return bool(_lib.SSL_write(connection._ssl, data, len(data)) > 0)
+def write(connection: Any, data: bytes) -> int:
+    """As its `send`, without all that goes around the call when it succeeds."""
+    count: int = _lib.SSL_write(connection._ssl, data, len(data))
+    if count <= 0:
+        connection._raise_ssl_error(connection._ssl, count)
+    return count

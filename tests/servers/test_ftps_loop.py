@@ -55,6 +55,11 @@ class Held:
         self._may_go_on.set()
 
 
+def ask_for_ever(client: ftplib.FTP) -> None:
+    while True:
+        client.voidcmd("NOOP")
+
+
 # -- sessions
 
 
@@ -186,7 +191,7 @@ def test_a_drain_waits_for_a_command_that_runs(ftps: Listener, monkeypatch: pyte
             assert held.has_begun.wait(5)
             draining = asyncio.run_coroutine_threadsafe(ftps.server.drain(10), ftps.loop)
             with pytest.raises((EOFError, OSError)):
-                idle.voidcmd("NOOP")
+                ask_for_ever(idle)
             assert not draining.done()
         assert client.getresp().startswith("250")
         draining.result(5)
