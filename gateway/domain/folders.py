@@ -153,6 +153,7 @@ class Entry(SQLModel, table=True):
         sa.Index("ix_folder_entry_month", "folder_id", "month", "sequence"),
         sa.Index("ix_folder_entry_listed", "folder_id", "listed", "sequence"),
         sa.Index("ix_folder_entry_changed", "folder_id", "changed"),
+        sa.Index("ix_folder_entry_received", "folder_id", "received_at"),
     )
 
 
