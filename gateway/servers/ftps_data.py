@@ -36,6 +36,7 @@ HANDSHAKE_SECONDS = 20
 STALL_SECONDS = 300  # without progress
 PIECE = 256 * 1024  # bytes that are read and written at once
 PIECES_AT_ONCE = 4  # until other sessions get their turn
+RECORDS_AT_ONCE = 16  # the same of what nobody wants to hear
 NO_ROOM = {"disk_full": 452, "disk": 452, "quota": 552, "too_large": 552, "too_many_files": 552}  # RFC 959 4.2
 DONE = "226 Transfer complete."
 NOT_RESUMED = "522 A data connection must resume the TLS session of its control connection."
@@ -275,8 +276,9 @@ class DataConnection:
 
     def _look_for_their_end(self) -> None:
         try:
-            while self._tls.recv(4096):
-                pass  # what a client says during a download means nothing
+            for _ in range(RECORDS_AT_ONCE):
+                self._tls.recv(_RECORD)  # what a client says during a download means nothing
+            return  # it may say more for ever: others first
         except SSL.WantReadError:
             return
         except SSL.ZeroReturnError:

@@ -19,6 +19,7 @@ from gateway.dropfolder.uploads import Upload
 from gateway.dropfolder.visit import Visit
 from gateway.errors import Unavailable
 from gateway.servers import ftps_loop
+from gateway.servers.ftps_data import RECORDS_AT_ONCE, DataConnection
 from gateway.servers.ftps_loop import Errands, Loop
 from tests.dropfolder.world import World
 from tests.servers.ftps_world import PASSWORD, Listener, get, listening
@@ -330,3 +331,23 @@ def test_an_error_on_the_loop_is_that_one_s(loop: Loop) -> None:
     again = threading.Event()
     loop.call_soon(again.set)
     assert again.wait(5)
+
+
+class _Talker:
+    """A client that has always something more to say."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def recv(self, _size: int) -> bytes:
+        self.heard += 1
+        assert self.heard < 10_000, "nobody else is served any more"
+        return b"x"
+
+
+def test_who_goes_on_talking_when_it_was_sent_everything_is_heard_in_turns() -> None:
+    """What it says is not wanted; the others are served in between, and its time to end runs on."""
+    connection, talker = object.__new__(DataConnection), _Talker()
+    connection._tls = talker
+    connection._look_for_their_end()
+    assert talker.heard == RECORDS_AT_ONCE

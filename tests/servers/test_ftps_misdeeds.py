@@ -315,6 +315,26 @@ def _talks_while_it_reads(client: Client) -> None:
     pour(data, b"x" * 2_000_000)
 
 
+def _talks_when_it_has_all(client: Client) -> None:
+    """As fast as it can, for as long as it is listened to, instead of an end."""
+    data = client.data()
+    client.control.sendall(f"RETR inbox/{client.station.name}\r\n".encode())
+    while data.recv(65536):
+        pass
+    data.settimeout(10)
+    is_over = threading.Event()
+
+    def talk() -> None:
+        with contextlib.suppress(*QUIET):
+            while not is_over.is_set():
+                data.sendall(bytes(1 << 24))
+
+    thread = threading.Thread(target=talk)
+    client.open.callback(thread.join)
+    client.open.callback(is_over.set)
+    thread.start()
+
+
 def _speaks_clear(client: Client) -> None:
     raw = client.open.enter_context(socket.create_connection(("127.0.0.1", client.port()), 10))
     client.control.sendall(f"RETR inbox/{client.station.name}\r\n".encode())
@@ -379,6 +399,7 @@ DATA: dict[str, Deed] = {
     "garbage in the middle": _garbage,
     "a reset in the middle": _reset,
     "talks while it is sent to": _talks_while_it_reads,
+    "talks when it was sent everything": _talks_when_it_has_all,
     "no TLS": _speaks_clear,
     "commands during a transfer": _commands_during_a_transfer,
     "uploads 20 MB to who looks at nothing": _uploads_without_end,
