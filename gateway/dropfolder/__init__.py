@@ -12,6 +12,7 @@ archive.py   the archive's months, while there is room; snapshots.py: what is li
 memory.py    the bound on all of it together
 folders.py   DropFolders: every folder, behind one object
 visit.py     Visit: one session's view of its folder, every call that a protocol makes for a client
+stay.py      that a session began, what it was shown, that it ended
 mapped.py    the same under the paths of the server before
 areas.py     the seam for top-level folders whose files are no entries; a Visit hands their paths over
 history.py   what a client had on the server before, in its archive: no entry, no number, no receipt

@@ -156,11 +156,11 @@ class DropFolders:
         folder_id = session.login.folder_id
         if session.login.is_intake:
             areas = (IntakeArea(self._accounts, folder_id),) if self._accounts is not None else ()
-            return AccountVisit(self._db, gathering, session, self._content, 0, areas, self._settings.path_bytes)
+            return AccountVisit(gathering, session, self._content, 0, areas, self._settings.path_bytes)
         manifests = ManifestArea(self._db, self._content, self._open_months, folder_id)
         sandbox = Sandbox(self._sandboxes, folder_id, session.login.client_id)
         limits = self._settings.directories, (manifests, sandbox), self._settings.path_bytes
-        return MappedVisit(self._db, gathering, session, self._content, *limits)
+        return MappedVisit(gathering, session, self._content, *limits)
 
     def return_renamed(self, now: dt.datetime) -> int:
         """Entries renamed too long ago and still not fully read get their own names back; how many."""
