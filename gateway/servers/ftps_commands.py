@@ -9,6 +9,7 @@ and the session waits for it (`FtpsSession.wait_for`). Errors of the folder beco
 import fnmatch
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
@@ -61,13 +62,14 @@ class Home:
         return True
 
 
-class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
+class FolderCommands(TLS_FTPHandler, ABC):  # type: ignore[misc]
     """The commands of a session that has logged in."""
 
     _visit: Visit | None
     _restart_position: int
     _rnfr: str | None
 
+    @abstractmethod
     def wait_for(
         self,
         call: Callable[[], T],
@@ -77,20 +79,19 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
         pool: ThreadPoolExecutor | None = None,
     ) -> None:
         """See FtpsSession."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transfer(self, cargo: Cargo) -> None:
         """See Transfers."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def can_transfer(self) -> bool:
         """See Transfers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refuse_transfer(self) -> None:
         """See Transfers."""
-        raise NotImplementedError
 
     def _ask(self, path: str, question: Callable[[str], T], then: Callable[[T], None]) -> None:
         """`then` with the answer to a question about a path."""
@@ -158,9 +159,9 @@ class FolderCommands(TLS_FTPHandler):  # type: ignore[misc]
             lambda node: self.respond_lines(f"250-Listing {path}", f" {self._facts(node, parent)} {path}", "250 End."),
         )
 
+    @abstractmethod
     def respond_lines(self, *lines: str) -> None:
         """See FtpsSession."""
-        raise NotImplementedError
 
     def _facts(self, node: Node, parent: str) -> str:
         is_ours = not self._here.is_writable(paths.join(parent, node.name))

@@ -1,6 +1,7 @@
 """TLS and log-in of an FTPS session (RFC 2228, 4217): nothing is said in clear, and who guesses waits."""
 
 import sys
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -39,17 +40,17 @@ class LogIn(Transfers):
         self._client = ""
         self._attempts = 0
 
+    @abstractmethod
     def suspend(self) -> None:
         """See FtpsSession."""
-        raise NotImplementedError
 
+    @abstractmethod
     def resume(self) -> None:
         """See FtpsSession."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drop_commands(self) -> None:
         """See FtpsSession."""
-        raise NotImplementedError
 
     # -- TLS
 

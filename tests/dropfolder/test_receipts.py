@@ -276,15 +276,20 @@ def test_a_lost_connection_is_no_full_read(world: World, at: Time) -> None:
     assert world.entry().received_at is not None, "who goes on in the middle of what may have arrived has it"
 
 
+def _take_nothing(world: World, name: str, size: int) -> None:
+    """Ask for all of a file and lose the connection before anything is known to have arrived."""
+    visit = world.visit()
+    reading = visit.ask(visit.open, f"/inbox/{name}")
+    for offset in range(0, size, 32_768):
+        reading.read(offset, 32_768, before=offset)
+    visit.abandon([reading])
+
+
 def test_what_a_lost_connection_never_took_is_not_read_by_reading_the_end(world: World, at: Time) -> None:
     """A client that asks for everything, takes nothing, and later looks at the last bytes has not received."""
     content = bytes(900_000)
     _, name = published(world, at, ReceiptMode.FULL_READ, content)
-    visit = world.visit()
-    reading = visit.ask(visit.open, f"/inbox/{name}")
-    for offset in range(0, len(content), 32_768):
-        reading.read(offset, 32_768, before=offset)
-    visit.abandon([reading])
+    _take_nothing(world, name, len(content))
     get(world.visit(), f"/inbox/{name}", (868_000, 32_000))
     assert world.entry().received_at is None
     assert world.entry().read_ranges == [[868_000, 900_000]]
@@ -294,11 +299,7 @@ def test_a_look_at_the_end_of_a_small_file_is_no_receipt_either(world: World, at
     """Most invoices are smaller than what clients leave unsaid: to resume one is to begin where an answer began."""
     content = bytes(90_000)
     _, name = published(world, at, ReceiptMode.FULL_READ, content)
-    visit = world.visit()
-    reading = visit.ask(visit.open, f"/inbox/{name}")
-    for offset in range(0, len(content), 32_768):
-        reading.read(offset, 32_768, before=offset)
-    visit.abandon([reading])
+    _take_nothing(world, name, len(content))
     get(world.visit(), f"/inbox/{name}", (88_976, 1_024))
     assert world.entry().received_at is None
     get(world.visit(), f"/inbox/{name}", (65_536, 32_768))
